@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+# The module itself is described in Kbuild; this file is for people and tools.
+
+KERNELDIR ?= /lib/modules/$(shell uname -r)/build
+
+# Each kernel's module is built in a directory of links to the sources, so that
+# builds for several kernels stand side by side and the sources stay clean.
+MODULE_NAME ?= $(notdir $(patsubst %/build,%,$(KERNELDIR)))
+MODULE_DIR := build/$(MODULE_NAME)
+MODULE_SOURCES := Kbuild $(wildcard umpsc_*.c umpsc_*.h) include
+MODULE_DEPENDS := $(filter-out include,$(MODULE_SOURCES)) $(shell find include -type f 2> /dev/null)
+
+# The headers of 6.12 ask for pahole, to describe the module's types; it works without.
+ifeq ($(shell command -v pahole),)
+KBUILD_FLAGS += CONFIG_DEBUG_INFO_BTF_MODULES=
+endif
+
+USER_CFLAGS := -std=c11 -O2 -g -Wall -Wextra -Werror -Iinclude/uapi -Iselftests -pthread
+TEST_SOURCES := $(shell grep -l -s -E 'TEST_HARNESS_MAIN|^int main' selftests/*.c)
+TEST_HELPERS := $(filter-out $(TEST_SOURCES),$(wildcard selftests/*.c))
+TEST_PROGRAMS := $(TEST_SOURCES:selftests/%.c=build/selftests/%)
+# The same for 32-bit callers, as NAME32: what is about calls and their data, not time.
+TEST_PROGRAMS_32 := $(patsubst %,%32,$(filter %/abi %/creds %/transfer,$(TEST_PROGRAMS)))
+TOOL_PROGRAMS := $(patsubst tools/demo/%.c,build/tools/%,$(wildcard tools/demo/*.c))
+USER_DEPENDS := $(wildcard include/uapi/linux/*.h selftests/*.h selftests/*/*.h tools/demo/*.h)
+
+.DELETE_ON_ERROR:
+.PHONY: module modules_install programs selftests tools demo check vm lint fetch clean help
+
+module: $(MODULE_DIR)/umpsc.ko
+
+help:
+	@echo 'make            build umpsc.ko for KERNELDIR (the running kernel) in $(MODULE_DIR)'
+	@echo 'make demo       several processes stream text files through /dev/umpsc, in a virtual machine'
+	@echo '                (SABOTAGE=drop|double|swap spoils one line, and it must fail)'
+	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
+	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|ABI)'
+	@echo 'make lint       checkpatch, clang-format, sparse, warnings, shellcheck'
+	@echo 'make fetch      fill the cache (~/.cache/umpsc) with the current kernels; it can be copied'
+	@echo 'make modules_install   install umpsc.ko for KERNELDIR'
+	@echo 'make clean      remove build/'
+
+$(MODULE_DIR)/umpsc.ko: $(MODULE_DEPENDS)
+	@test -e '$(KERNELDIR)/Makefile' || { \
+		echo 'No kernel headers in $(KERNELDIR) (Debian: linux-headers-$(shell uname -r)).' >&2; \
+		echo 'KERNELDIR=... builds for another kernel; "make vm" and "make check" need none.' >&2; \
+		exit 1; }
+	@mkdir -p $(MODULE_DIR)
+	@ln -sfn $(MODULE_SOURCES:%=$(CURDIR)/%) $(MODULE_DIR)/
+	+$(MAKE) -C $(KERNELDIR) M=$(CURDIR)/$(MODULE_DIR) $(KBUILD_FLAGS) modules
+	@touch $@
+
+modules_install: module
+	+$(MAKE) -C $(KERNELDIR) M=$(CURDIR)/$(MODULE_DIR) modules_install
+
+programs: selftests tools
+selftests: $(TEST_PROGRAMS) $(TEST_PROGRAMS_32)
+tools: $(TOOL_PROGRAMS)
+
+build/selftests/uring: TEST_LIBRARIES := -luring
+$(TEST_PROGRAMS): build/selftests/%: selftests/%.c $(TEST_HELPERS) $(USER_DEPENDS)
+	@mkdir -p $(@D)
+	$(CC) $(USER_CFLAGS) -static -o $@ $< $(TEST_HELPERS) $(TEST_LIBRARIES)
+
+$(TEST_PROGRAMS_32): build/selftests/%32: selftests/%.c $(TEST_HELPERS) $(USER_DEPENDS)
+	@mkdir -p $(@D)
+	$(CC) -m32 $(USER_CFLAGS) -static -o $@ $< $(TEST_HELPERS)
+
+$(TOOL_PROGRAMS): build/tools/%: tools/demo/%.c $(USER_DEPENDS)
+	@mkdir -p $(@D)
+	$(CC) $(USER_CFLAGS) -static -o $@ $<
+
+demo:
+	@tools/demo/run $(SABOTAGE)
+
+check:
+	@tools/check
+
+vm:
+	@tools/vm/shell $(KERNEL)
+
+lint:
+	@tools/lint
+
+fetch:
+	@tools/vm/fetch
+
+clean:
+	rm -rf build

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Differences between kernel versions, in the spelling of the newest one.
+ *
+ * Included ahead of everything else by Kbuild; no other file asks for a version.
+ */
+#ifndef _UMPSC_COMPAT_H
+#define _UMPSC_COMPAT_H
+
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error "umpsc needs Linux 6.1 or newer"
+#endif
+
+#ifndef CONFIG_64BIT
+#error "umpsc needs a 64-bit kernel (32-bit programs are fine)"
+#endif
+
+/* struct device_type's devnode() takes a const device since 6.2. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define UMPSC_DEVNODE_CONST
+#else
+#define UMPSC_DEVNODE_CONST const
+#endif
+
+#endif /* _UMPSC_COMPAT_H */
