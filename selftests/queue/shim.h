@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What include/umpsc_queue.h needs of the kernel, for userspace
+ *
+ * The mapping is the kernel's own meaning in C11 terms, so that a sanitizer is told
+ * nothing that is not so: acquire and release are these, WRITE_ONCE() is a relaxed
+ * store, and the lock orders what its holders do and nothing else.  The lock knows
+ * its holder, and lockdep_assert_held() aborts for anybody else.
+ *
+ * For twins that have to be found out: BROKEN_RELEASE and BROKEN_ACQUIRE make these
+ * relaxed, BROKEN_LOCK makes the lock let everybody in.
+ */
+#ifndef _UMPSC_QUEUE_SHIM_H
+#define _UMPSC_QUEUE_SHIM_H
+
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <linux/types.h>
+
+typedef __u32 u32;
+typedef __u64 u64;
+
+#ifdef BROKEN_RELEASE
+#define SHIM_RELEASE __ATOMIC_RELAXED
+#else
+#define SHIM_RELEASE __ATOMIC_RELEASE
+#endif
+
+#ifdef BROKEN_ACQUIRE
+#define SHIM_ACQUIRE __ATOMIC_RELAXED
+#else
+#define SHIM_ACQUIRE __ATOMIC_ACQUIRE
+#endif
+
+/* The calling thread: the address is its name, the value its dice. */
+static __thread u32 shim_self = 1;
+
+static inline u32 shim_random(void)
+{
+	u32 x = shim_self;
+
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	shim_self = x;
+	return x;
+}
+
+static inline void shim_relax(void)
+{
+	__builtin_ia32_pause();
+}
+
+/* Called between the accesses that matter: now and then, leave time for others. */
+static inline void shim_perturb(void)
+{
+	u32 dice = shim_random();
+	u32 n;
+
+	if (!(dice % 2048))
+		sched_yield();
+	else if (!(dice % 16))
+		for (n = dice >> 25; n; n--)
+			shim_relax();
+}
+
+/* Any load or store of the header that orders something. */
+#define smp_load_acquire(p)                                     \
+	({                                                      \
+		__auto_type shim_at = (p);                      \
+		__typeof__(*shim_at) shim_value =               \
+			__atomic_load_n(shim_at, SHIM_ACQUIRE); \
+		shim_perturb();                                 \
+		shim_value;                                     \
+	})
+
+/* Its partner. */
+#define smp_store_release(p, value)                       \
+	do {                                              \
+		shim_perturb();                           \
+		__atomic_store_n(p, value, SHIM_RELEASE); \
+	} while (0)
+
+#define READ_ONCE(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+
+#define WRITE_ONCE(x, value)                                     \
+	do {                                                     \
+		shim_perturb();                                  \
+		__atomic_store_n(&(x), value, __ATOMIC_RELAXED); \
+	} while (0)
+
+struct shim_lock {
+	bool locked;
+	const void *owner;
+};
+
+#define raw_spinlock_t struct shim_lock
+
+static inline void raw_spin_lock_init(raw_spinlock_t *lock)
+{
+	lock->locked = false;
+	lock->owner = NULL;
+}
+
+static inline void raw_spin_lock(raw_spinlock_t *lock)
+{
+#ifndef BROKEN_LOCK
+	unsigned int tries = 0;
+
+	while (__atomic_exchange_n(&lock->locked, true, __ATOMIC_ACQUIRE)) {
+		while (READ_ONCE(lock->locked)) {
+			/* Its holder may have been preempted. */
+			if (++tries % 64)
+				shim_relax();
+			else
+				sched_yield();
+		}
+	}
+#endif
+	__atomic_store_n(&lock->owner, &shim_self, __ATOMIC_RELAXED);
+}
+
+static inline bool shim_lock_is_held(raw_spinlock_t *lock)
+{
+#ifdef BROKEN_LOCK
+	return true;
+#endif
+	return __atomic_load_n(&lock->owner, __ATOMIC_RELAXED) == &shim_self;
+}
+
+static inline void shim_assert(bool ok, const char *file, int line,
+			       const char *what)
+{
+	if (ok)
+		return;
+	fprintf(stderr, "%s:%d: not so: %s\n", file, line, what);
+	abort();
+}
+
+#define lockdep_assert_held(lock) \
+	shim_assert(shim_lock_is_held(lock), __FILE__, __LINE__, "held: " #lock)
+
+static inline void raw_spin_unlock(raw_spinlock_t *lock)
+{
+	lockdep_assert_held(lock);
+	__atomic_store_n(&lock->owner, NULL, __ATOMIC_RELAXED);
+	__atomic_store_n(&lock->locked, false, __ATOMIC_RELEASE);
+}
+
+#endif /* _UMPSC_QUEUE_SHIM_H */

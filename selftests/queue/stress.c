@@ -1,0 +1,586 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The queue of include/umpsc_queue.h, unchanged, under real threads
+ *
+ * Producers and the consumer do what umpsc_core.c does around it, with the same
+ * accesses: umpsc_publish(), umpsc_receive_begin(), umpsc_take_batch(),
+ * umpsc_take_commit(), umpsc_receiver_unread(), _close() and _leave(), the strong
+ * word and the spare.  What a run carries is written and read with plain accesses,
+ * so that a sanitizer sees whatever order the queue does not make; what the checks
+ * need beside it goes from thread to thread relaxed, and makes none.
+ *
+ *	stress PRODUCERS MILLISECONDS	rounds until the time is over
+ *	stress unit			one thread, step by step
+ *	stress unheld push|state|pop	must abort: the lock is another's
+ *
+ * Status 0: all is well; 1: a check failed, and says which.
+ */
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shim.h"
+
+#include <umpsc_queue.h>
+
+#define ENTRIES_MAX 6
+#define ROUND_ENTRIES 6000
+#define PRODUCERS_MAX 8
+
+#define CHECK(ok)                                                        \
+	do {                                                             \
+		if (!(ok)) {                                             \
+			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, \
+				__LINE__, #ok);                          \
+			_exit(1);                                        \
+		}                                                        \
+	} while (0)
+
+/* What one send accepted.  Fixed after the push. */
+struct run {
+	u64 payload[ENTRIES_MAX];
+	struct umpsc_link link;
+	u64 order;
+	u64 first;
+	unsigned int producer;
+	unsigned int count;
+};
+
+/* How a round ends. */
+enum ending {
+	/* The producers leave; what they sent is received. */
+	LEAVE,
+	/* Closed by another thread; what was accepted is received. */
+	CLOSE,
+	/* The receiver goes, and takes out what is left. */
+	DRAIN,
+	ENDINGS
+};
+
+struct channel {
+	struct umpsc_queue q;
+	/* Under q.lock. */
+	u64 sent;
+	/* Atomic. */
+	unsigned int strong;
+	struct run *spare;
+
+	enum ending ending;
+	/* When it ends, if it is not by the producers. */
+	u64 enough;
+	pthread_barrier_t start;
+
+	/* What the checks need, see relaxed_load(). */
+	u64 returned;
+	u64 taking;
+	bool close_returned;
+};
+
+struct producer {
+	struct channel *ch;
+	pthread_t thread;
+	unsigned int id;
+	u64 accepted;
+	u64 refused;
+};
+
+struct consumer {
+	struct channel *ch;
+	/* The place, as struct umpsc_pos: the run, what is left of it. */
+	struct run *run;
+	unsigned int left;
+	u64 received;
+	u64 next[PRODUCERS_MAX];
+};
+
+/*
+ * Between the checks of several threads.  Relaxed, for more would order what the
+ * queue has to order.  The order that the checks rely on is that of the compiler
+ * and of an x86, on which this runs.
+ */
+#define relaxed_load(p)                                             \
+	({                                                          \
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);            \
+		u64 relaxed = __atomic_load_n(p, __ATOMIC_RELAXED); \
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);            \
+		relaxed;                                            \
+	})
+
+#define relaxed_store(p, value)                               \
+	do {                                                  \
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);      \
+		__atomic_store_n(p, value, __ATOMIC_RELAXED); \
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);      \
+	} while (0)
+
+static void relaxed_max(u64 *p, u64 value)
+{
+	u64 old = relaxed_load(p);
+
+	while (old < value &&
+	       !__atomic_compare_exchange_n(p, &old, value, false,
+					    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+static u64 now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
+}
+
+static u64 payload(unsigned int producer, u64 n)
+{
+	return (n + 1) * 0x9e3779b97f4a7c15ULL ^ producer;
+}
+
+static struct run *run_of(struct umpsc_link *link)
+{
+	return (struct run *)((char *)link - offsetof(struct run, link));
+}
+
+/* ---- The spare, as umpsc_spare_take() and _put() ------------------------- */
+
+static struct run *run_new(struct channel *ch)
+{
+	struct run *run = NULL;
+
+	if (READ_ONCE(ch->spare))
+		run = __atomic_exchange_n(&ch->spare, NULL, __ATOMIC_ACQ_REL);
+	if (!run)
+		run = malloc(sizeof(*run));
+	CHECK(run);
+	return run;
+}
+
+static void run_put(struct channel *ch, struct run *run)
+{
+	if (!READ_ONCE(ch->spare))
+		run = __atomic_exchange_n(&ch->spare, run, __ATOMIC_ACQ_REL);
+	free(run);
+}
+
+/* ---- Producers ----------------------------------------------------------- */
+
+/* As umpsc_publish(): false if refused.  @order: out: its place in the order. */
+static bool publish(struct channel *ch, struct run *run, u64 *order)
+{
+	u64 count = run->count;
+
+	raw_spin_lock(&ch->q.lock);
+	if (ch->q.state & UMPSC_CLOSED) {
+		raw_spin_unlock(&ch->q.lock);
+		return false;
+	}
+	*order = ch->sent;
+	run->order = ch->sent;
+	umpsc_queue_push_locked(&ch->q, &run->link, count);
+	ch->sent += count;
+	raw_spin_unlock(&ch->q.lock);
+	return true;
+}
+
+/* What is so after a send returned, whose entries go from @order to @end. */
+static void check_sent(struct channel *ch, u64 end)
+{
+	u64 len = umpsc_queue_len(&ch->q);
+	u64 taking = relaxed_load(&ch->taking);
+
+	/* All that was not about to be taken is counted. */
+	CHECK(taking >= end || len >= end - taking);
+	relaxed_max(&ch->returned, end);
+}
+
+static bool send_one(struct producer *p)
+{
+	struct channel *ch = p->ch;
+	unsigned int count = 1 + shim_random() % ENTRIES_MAX;
+	u64 returned, order;
+	struct run *run;
+	unsigned int i;
+	bool closed;
+
+	closed = relaxed_load(&ch->close_returned);
+	returned = relaxed_load(&ch->returned);
+	if (closed)
+		CHECK(umpsc_queue_closed(&ch->q));
+
+	run = run_new(ch);
+	run->producer = p->id;
+	run->first = p->accepted;
+	run->count = count;
+	for (i = 0; i < count; i++)
+		run->payload[i] = payload(p->id, p->accepted + i);
+
+	if (!publish(ch, run, &order)) {
+		CHECK(ch->ending != LEAVE);
+		free(run);
+		p->refused++;
+		return false;
+	}
+	/* What returned before this began comes before it. */
+	CHECK(order >= returned);
+	/* Once closed, or refused, for ever. */
+	CHECK(!closed && !p->refused);
+	p->accepted += count;
+	check_sent(ch, order + count);
+	return true;
+}
+
+static void *producer_main(void *arg)
+{
+	struct producer *p = arg;
+	struct channel *ch = p->ch;
+
+	shim_self = 0x1000193 * (p->id + 1) ^ now_ms();
+	pthread_barrier_wait(&ch->start);
+	while (p->accepted < ROUND_ENTRIES && p->refused < 4)
+		send_one(p);
+	/* END: as refcount_dec_and_test(). */
+	__atomic_fetch_sub(&ch->strong, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* CLOSE comes from another thread than the one that receives. */
+static void *closer_main(void *arg)
+{
+	struct channel *ch = arg;
+
+	while (relaxed_load(&ch->returned) < ch->enough)
+		sched_yield();
+	raw_spin_lock(&ch->q.lock);
+	umpsc_queue_set_state_locked(&ch->q, ch->q.state | UMPSC_CLOSED);
+	raw_spin_unlock(&ch->q.lock);
+	relaxed_store(&ch->close_returned, true);
+	return NULL;
+}
+
+/* ---- The consumer -------------------------------------------------------- */
+
+/* The run is what its producer wrote, and has its place in all orders. */
+static void check_run(struct consumer *c, struct run *run, u64 order)
+{
+	unsigned int i;
+
+	CHECK(run->order == order);
+	CHECK(run->producer < PRODUCERS_MAX);
+	CHECK(run->first == c->next[run->producer]);
+	CHECK(run->count >= 1 && run->count <= ENTRIES_MAX);
+	for (i = 0; i < run->count; i++)
+		CHECK(run->payload[i] ==
+		      payload(run->producer, run->first + i));
+	c->next[run->producer] += run->count;
+}
+
+/* As umpsc_take_run(), with what is taken already: @last and @count. */
+static bool take_run(struct consumer *c, struct run *last, u64 count)
+{
+	struct umpsc_link *link;
+
+	if (c->run)
+		return true;
+	link = last ? umpsc_queue_next(&last->link) :
+		      umpsc_queue_peek(&c->ch->q);
+	if (!link)
+		return false;
+	c->run = run_of(link);
+	c->left = c->run->count;
+	check_run(c, c->run, c->received + count);
+	return true;
+}
+
+/* As umpsc_take_commit(). */
+static void commit(struct consumer *c, struct run *last, u64 count)
+{
+	struct channel *ch = c->ch;
+	struct umpsc_link *link, *next;
+	struct run *run = NULL;
+
+	relaxed_store(&ch->taking, c->received + count);
+	raw_spin_lock(&ch->q.lock);
+	link = umpsc_queue_pop_locked(&ch->q, last ? &last->link : NULL, count);
+	raw_spin_unlock(&ch->q.lock);
+	c->received += count;
+
+	CHECK(!link == !last);
+	for (; link; link = next) {
+		run = run_of(link);
+		next = link->next;
+		CHECK(run->order + run->count <= c->received);
+		run_put(ch, run);
+	}
+	/* By its name only: it is gone. */
+	CHECK((uintptr_t)run == (uintptr_t)last);
+}
+
+/* Receive up to @max entries, @len of which are known to be there. */
+static void receive(struct consumer *c, u64 max, u64 len)
+{
+	struct run *last = NULL;
+	unsigned int n;
+	u64 count = 0;
+
+	while (count < max && take_run(c, last, count)) {
+		n = c->left < max - count ? c->left : max - count;
+		count += n;
+		c->left -= n;
+		if (!c->left) {
+			last = c->run;
+			c->run = NULL;
+		}
+	}
+	/* Above 0: peek was not NULL; and what is counted is linked. */
+	CHECK(count == max || count >= len);
+	commit(c, last, count);
+}
+
+static void consume(struct consumer *c)
+{
+	struct channel *ch = c->ch;
+	u64 returned, len;
+	bool ended;
+
+	while (ch->ending != DRAIN || c->received < ch->enough) {
+		/* END: this first. */
+		ended = !smp_load_acquire(&ch->strong) ||
+			umpsc_queue_closed(&ch->q);
+		returned = relaxed_load(&ch->returned);
+		len = umpsc_queue_len(&ch->q);
+		CHECK(c->received + len >= returned);
+		if (len)
+			receive(c, 1 + shim_random() % 24, len);
+		else if (ended)
+			break;
+		else if (shim_random() % 2)
+			/* As umpsc_receiver_unread(), which asks for no count. */
+			take_run(c, NULL, 0);
+		else
+			sched_yield();
+	}
+}
+
+/* As umpsc_receiver_leave(). */
+static void drain(struct consumer *c)
+{
+	struct channel *ch = c->ch;
+	struct umpsc_link *link, *next;
+	unsigned int taken = 0;
+	struct run *run;
+	u64 count;
+
+	relaxed_store(&ch->taking, UINT64_MAX);
+	raw_spin_lock(&ch->q.lock);
+	count = ch->q.state / UMPSC_ENTRY;
+	link = umpsc_queue_drain_locked(&ch->q);
+	raw_spin_unlock(&ch->q.lock);
+	relaxed_store(&ch->close_returned, true);
+
+	CHECK(umpsc_queue_state(&ch->q) == UMPSC_CLOSED);
+	CHECK(!umpsc_queue_peek(&ch->q));
+	if (c->run) {
+		CHECK(link == &c->run->link);
+		taken = c->run->count - c->left;
+	}
+	for (; link; link = next) {
+		run = run_of(link);
+		next = link->next;
+		if (run != c->run)
+			check_run(c, run, c->received);
+		c->received += run->count - taken;
+		count -= run->count - taken;
+		taken = 0;
+		free(run);
+	}
+	/* The count was of what was linked. */
+	CHECK(!count);
+	c->run = NULL;
+}
+
+/* ---- Rounds -------------------------------------------------------------- */
+
+static void round_run(unsigned int producers, enum ending ending, u64 *entries,
+		      u64 *refused)
+{
+	struct producer p[PRODUCERS_MAX] = {};
+	struct channel ch = {};
+	struct consumer c = { .ch = &ch };
+	pthread_t closer;
+	u64 accepted = 0;
+	unsigned int i;
+
+	umpsc_queue_init(&ch.q);
+	ch.strong = producers;
+	ch.ending = ending;
+	ch.enough = shim_random() % (producers * ROUND_ENTRIES / 2);
+	CHECK(!pthread_barrier_init(&ch.start, NULL, producers + 1));
+	for (i = 0; i < producers; i++) {
+		p[i].ch = &ch;
+		p[i].id = i;
+		CHECK(!pthread_create(&p[i].thread, NULL, producer_main,
+				      &p[i]));
+	}
+	if (ending == CLOSE)
+		CHECK(!pthread_create(&closer, NULL, closer_main, &ch));
+
+	pthread_barrier_wait(&ch.start);
+	consume(&c);
+	if (ending == DRAIN)
+		drain(&c);
+
+	for (i = 0; i < producers; i++)
+		CHECK(!pthread_join(p[i].thread, NULL));
+	if (ending == CLOSE)
+		CHECK(!pthread_join(closer, NULL));
+	for (i = 0; i < producers; i++) {
+		CHECK(c.next[i] == p[i].accepted);
+		accepted += p[i].accepted;
+		*refused += p[i].refused;
+	}
+	CHECK(c.received == accepted && ch.sent == accepted && !c.run);
+	CHECK(ch.q.state == (ending == LEAVE ? 0 : UMPSC_CLOSED));
+	CHECK(!ch.q.head);
+	*entries += accepted;
+	free(ch.spare);
+	pthread_barrier_destroy(&ch.start);
+}
+
+static int stress(unsigned int producers, u64 ms)
+{
+	u64 entries = 0, refused = 0, rounds = 0, end = now_ms() + ms;
+
+	CHECK(producers >= 1 && producers <= PRODUCERS_MAX);
+	shim_self = now_ms() | 1;
+	do {
+		round_run(producers, rounds % ENDINGS, &entries, &refused);
+		rounds++;
+	} while (now_ms() < end || rounds < ENDINGS);
+	printf("%u producers: %llu rounds, %llu entries, %llu refused\n",
+	       producers, (unsigned long long)rounds,
+	       (unsigned long long)entries, (unsigned long long)refused);
+	return 0;
+}
+
+/* ---- Step by step -------------------------------------------------------- */
+
+static void check_queue(struct umpsc_queue *q, u64 len, bool closed,
+			struct umpsc_link *first)
+{
+	CHECK(umpsc_queue_len(q) == len);
+	CHECK(umpsc_queue_closed(q) == closed);
+	CHECK(umpsc_queue_state(q) == len * UMPSC_ENTRY + closed);
+	CHECK(umpsc_queue_peek(q) == first);
+}
+
+static int unit(void)
+{
+	struct umpsc_link a, b, c;
+	struct umpsc_queue q;
+
+	memset(&q, 0x5a, sizeof(q));
+	umpsc_queue_init(&q);
+	check_queue(&q, 0, false, NULL);
+	CHECK(!shim_lock_is_held(&q.lock));
+	raw_spin_lock(&q.lock);
+	CHECK(shim_lock_is_held(&q.lock));
+
+	/* Links are written by push, whatever they hold. */
+	memset(&a, 0x5a, sizeof(a));
+	umpsc_queue_push_locked(&q, &a, 1);
+	check_queue(&q, 1, false, &a);
+	CHECK(!umpsc_queue_next(&a));
+	b.next = &a;
+	umpsc_queue_push_locked(&q, &b, 3);
+	check_queue(&q, 4, false, &a);
+	CHECK(umpsc_queue_next(&a) == &b && !umpsc_queue_next(&b));
+	c.next = &c;
+	umpsc_queue_push_locked(&q, &c, 2);
+	check_queue(&q, 6, false, &a);
+	CHECK(umpsc_queue_next(&b) == &c && !umpsc_queue_next(&c));
+
+	/* A part of a link's entries, and a link with a part of the next one's. */
+	CHECK(umpsc_queue_pop_locked(&q, &a, 2) == &a);
+	CHECK(!a.next);
+	check_queue(&q, 4, false, &b);
+	CHECK(!umpsc_queue_pop_locked(&q, NULL, 1));
+	check_queue(&q, 3, false, &b);
+
+	/* Several at once, up to the last; a push starts anew. */
+	CHECK(umpsc_queue_pop_locked(&q, &c, 3) == &b);
+	CHECK(b.next == &c && !c.next);
+	check_queue(&q, 0, false, NULL);
+	umpsc_queue_push_locked(&q, &b, 1);
+	umpsc_queue_push_locked(&q, &a, 1);
+	check_queue(&q, 2, false, &b);
+	CHECK(umpsc_queue_next(&b) == &a && !umpsc_queue_next(&a));
+
+	/* Closed, and what is in it stays. */
+	umpsc_queue_set_state_locked(&q, q.state | UMPSC_CLOSED);
+	check_queue(&q, 2, true, &b);
+	CHECK(umpsc_queue_pop_locked(&q, &b, 1) == &b);
+	check_queue(&q, 1, true, &a);
+	CHECK(umpsc_queue_drain_locked(&q) == &a);
+	CHECK(!a.next);
+	check_queue(&q, 0, true, NULL);
+	CHECK(!umpsc_queue_drain_locked(&q));
+	check_queue(&q, 0, true, NULL);
+
+	/* Draining closes. */
+	umpsc_queue_init(&q);
+	raw_spin_lock(&q.lock);
+	umpsc_queue_push_locked(&q, &a, 1ULL << 62);
+	check_queue(&q, 1ULL << 62, false, &a);
+	CHECK(umpsc_queue_drain_locked(&q) == &a);
+	check_queue(&q, 0, true, NULL);
+	raw_spin_unlock(&q.lock);
+	CHECK(!shim_lock_is_held(&q.lock));
+	return 0;
+}
+
+static void *hold_main(void *arg)
+{
+	raw_spin_lock(arg);
+	return NULL;
+}
+
+/* Do what needs the lock while another thread has it. */
+static int unheld(const char *what)
+{
+	struct umpsc_link link;
+	struct umpsc_queue q;
+	pthread_t thread;
+
+	umpsc_queue_init(&q);
+	raw_spin_lock(&q.lock);
+	umpsc_queue_push_locked(&q, &link, 2);
+	raw_spin_unlock(&q.lock);
+	CHECK(!pthread_create(&thread, NULL, hold_main, &q.lock));
+	CHECK(!pthread_join(thread, NULL));
+
+	if (!strcmp(what, "push"))
+		umpsc_queue_push_locked(&q, &link, 1);
+	else if (!strcmp(what, "state"))
+		umpsc_queue_set_state_locked(&q, UMPSC_CLOSED);
+	else if (!strcmp(what, "pop"))
+		umpsc_queue_pop_locked(&q, NULL, 1);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	/* Whoever waits for ever is ended. */
+	alarm(50);
+	if (argc == 2 && !strcmp(argv[1], "unit"))
+		return unit();
+	if (argc == 3 && !strcmp(argv[1], "unheld"))
+		return unheld(argv[2]);
+	if (argc == 3)
+		return stress(atoi(argv[1]), atoi(argv[2]));
+	fprintf(stderr,
+		"usage: stress PRODUCERS MILLISECONDS | unit | unheld WHAT\n");
+	return 2;
+}

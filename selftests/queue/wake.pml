@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * WAKE of umpsc_core.c: a receiver that sleeps
+ *
+ * Two senders send a message each and stay, or one sends and both leave; the
+ * receiver receives, and sleeps, as umpsc_receive_begin() and _sleep() do, until it
+ * has all there is or finds the end.  Whether somebody is on rx_wait is a word that
+ * can be read without its lock; who is woken is decided under it.
+ *
+ * Never: the receiver sleeps for ever (an invalid end state); a send wakes a
+ * receiver that has not looked since it was woken, or rx_watched is touched outside
+ * of q.lock; the end overtakes a message.
+ *
+ * TWIN 1 look_before_join: umpsc_receiver_sleep() looks before it joins rx_wait
+ * TWIN 2 look_then_set: umpsc_receiver_look() sets rx_watched after it looked, under the lock again
+ * TWIN 3 test_then_publish: umpsc_publish() reads and clears rx_watched before it publishes, and lets the lock go between
+ * TWIN 4 not_cleared: umpsc_publish() leaves rx_watched set
+ * TWIN 5 look_unlocked: umpsc_receiver_look() sets rx_watched without the lock
+ * TWIN 6 leave_if_active: the last umpsc_sender_leave() wakes if it sees somebody on rx_wait, without its lock
+ * TWIN 7 leave_if_watched: the last umpsc_sender_leave() wakes only if rx_watched was set before its drop
+ */
+#define THREADS 3
+#define WORDS 3
+#define PLAINS 1
+#define LOCKS 2
+#define HISTORY 15
+
+#include "memory.pml"
+
+#define STATE 0
+#define STRONG 1
+#define WAITING 2
+#define WATCHED 0
+#define Q_LOCK 0
+#define WAIT_LOCK 1
+
+#define ENTRY 2
+
+/* The receiver's task state, and whether it was woken by a send since a look. */
+bool running, woken;
+/* Which of the two it is: no drop is there to make good for a wake-up lost. */
+bool stay;
+
+/* __wake_up() of a waiter that leaves rx_wait by it; with the local r */
+inline wake_up()
+{
+	lock(WAIT_LOCK);
+	load(WAITING, RELAXED, r);
+	if
+	:: r ->
+		running = true;
+		store(WAITING, RELAXED, 0)
+	:: else
+	fi;
+	unlock(WAIT_LOCK)
+}
+
+inline test_watched()
+{
+	plain_read(WATCHED, wake);
+	if
+	:: twin != 4 -> plain_write(WATCHED, 0)
+	:: else
+	fi
+}
+
+/* umpsc_publish(), umpsc_wake_receiver() */
+inline send()
+{
+	lock(Q_LOCK);
+	if
+	:: twin == 3 ->
+		test_watched();
+		unlock(Q_LOCK);
+		lock(Q_LOCK)
+	:: else
+	fi;
+	load(STATE, RELAXED, r);
+	store(STATE, RELEASE, r + ENTRY);
+	if
+	:: twin != 3 -> test_watched()
+	:: else
+	fi;
+	if
+	:: wake ->
+		/* One for each look. */
+		assert(!woken);
+		woken = true
+	:: else
+	fi;
+	unlock(Q_LOCK);
+	if
+	:: wake -> wake_up()
+	:: else
+	fi
+}
+
+/* umpsc_sender_leave() */
+inline leave()
+{
+	wake = 1;
+	if
+	:: twin == 7 ->
+		lock(Q_LOCK);
+		plain_read(WATCHED, wake);
+		unlock(Q_LOCK)
+	:: else
+	fi;
+	exchange(STRONG, ACQUIRE, RELEASE, r, r - 1);
+	if
+	:: r == 1 && twin == 6 ->
+		load(WAITING, RELAXED, r);
+		if
+		:: r -> wake_up()
+		:: else
+		fi
+	:: r == 1 && twin != 6 && wake ->
+		/* umpsc_wake_all() */
+		wake_up()
+	:: else
+	fi
+}
+
+proctype sender(byte me)
+{
+	byte r, wake;
+
+	if
+	:: stay || me == 0 -> send()
+	:: else
+	fi;
+	if
+	:: !stay -> leave()
+	:: else
+	fi
+}
+
+/* umpsc_receiver_look(): @ended, @count */
+inline receiver_look()
+{
+	load(STRONG, ACQUIRE, r);
+	ended = r == 0;
+	if
+	:: twin != 5 -> lock(Q_LOCK)
+	:: else
+	fi;
+	if
+	:: twin != 2 ->
+		plain_write(WATCHED, 1);
+		woken = false
+	:: else
+	fi;
+	load(STATE, RELAXED, count);
+	if
+	:: twin != 5 -> unlock(Q_LOCK)
+	:: else
+	fi;
+	if
+	:: twin == 2 ->
+		lock(Q_LOCK);
+		plain_write(WATCHED, 1);
+		woken = false;
+		unlock(Q_LOCK)
+	:: else
+	fi;
+	count = count / ENTRY
+}
+
+/* prepare_to_wait_event() */
+inline join()
+{
+	lock(WAIT_LOCK);
+	load(WAITING, RELAXED, r);
+	if
+	:: !r -> store(WAITING, RELAXED, 1)
+	:: else
+	fi;
+	running = false;
+	unlock(WAIT_LOCK)
+}
+
+/* umpsc_receiver_sleep() */
+inline receiver_sleep()
+{
+	do
+	:: true ->
+		if
+		:: twin == 1 ->
+			receiver_look();
+			join()
+		:: else ->
+			join();
+			receiver_look()
+		fi;
+		if
+		:: count || ended -> break
+		:: else
+		fi;
+		/* schedule() */
+		running
+	od;
+	/* finish_wait() */
+	lock(WAIT_LOCK);
+	load(WAITING, RELAXED, r);
+	if
+	:: r -> store(WAITING, RELAXED, 0)
+	:: else
+	fi;
+	running = true;
+	unlock(WAIT_LOCK)
+}
+
+/* umpsc_take_commit() of all that was counted */
+inline commit()
+{
+	lock(Q_LOCK);
+	load(STATE, RELAXED, r);
+	store(STATE, RELEASE, r - count * ENTRY);
+	load(WAITING, RELAXED, r);
+	if
+	:: r -> plain_write(WATCHED, 1)
+	:: else
+	fi;
+	unlock(Q_LOCK)
+}
+
+proctype receiver(byte me)
+{
+	byte r, count, taken;
+	bool ended;
+
+	do
+	:: stay && taken == 2 -> break
+	:: else ->
+		load(STRONG, ACQUIRE, r);
+		ended = r == 0;
+		load(STATE, ACQUIRE, count);
+		count = count / ENTRY;
+		if
+		:: count ->
+			commit();
+			taken = taken + count
+		:: !count && ended -> break
+		:: else -> receiver_sleep()
+		fi;
+		d_step {
+			r = 0;
+			count = 0;
+			ended = false
+		}
+	od;
+	assert(taken == (stay -> 2 : 1))
+}
+
+init {
+	atomic {
+		memory_init();
+		LAST(STRONG) = 2;
+		running = true;
+		if
+		:: stay = true
+		:: stay = false
+		fi;
+		run sender(0);
+		run sender(1);
+		run receiver(2)
+	}
+	_nr_pr == 1
+}

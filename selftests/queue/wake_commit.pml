@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * WAKE of umpsc_core.c: the look of umpsc_take_commit()
+ *
+ * A multishot poll of io_uring joins rx_wait and looks, once; then it turns each
+ * wake-up into an event, and never looks again.  A reader receives until the queue is
+ * empty, which it finds without the lock, and then waits for an event.  A sender
+ * sends three messages.
+ *
+ * Never: the reader waits for ever (an invalid end state).
+ *
+ * TWIN 1 no_look: umpsc_take_commit() does not set rx_watched
+ * TWIN 2 active_early: umpsc_take_commit() knows waitqueue_active() from before the receive asked for the count
+ * TWIN 3 look_before_join: the poll looks before it joins
+ */
+#define THREADS 3
+#define WORDS 2
+#define PLAINS 1
+#define LOCKS 2
+#define HISTORY 8
+
+#include "memory.pml"
+
+#define STATE 0
+#define WAITING 1
+#define WATCHED 0
+#define Q_LOCK 0
+#define WAIT_LOCK 1
+
+#define ENTRY 2
+#define TOTAL 3
+
+/* Under rx_wait.lock, which stands for the order that the ring of io_uring makes. */
+bool event;
+
+/* umpsc_deliver() */
+proctype sender(byte me)
+{
+	byte r, n;
+	bool wake;
+
+	do
+	:: n < TOTAL ->
+		lock(Q_LOCK);
+		load(STATE, RELAXED, r);
+		store(STATE, RELEASE, r + ENTRY);
+		plain_read(WATCHED, wake);
+		plain_write(WATCHED, 0);
+		unlock(Q_LOCK);
+		if
+		:: wake ->
+			lock(WAIT_LOCK);
+			load(WAITING, RELAXED, r);
+			event = event || r;
+			unlock(WAIT_LOCK)
+		:: else
+		fi;
+		n++
+	:: else -> break
+	od
+}
+
+/* umpsc_receiver_look() */
+inline look()
+{
+	lock(Q_LOCK);
+	plain_write(WATCHED, 1);
+	load(STATE, RELAXED, r);
+	unlock(Q_LOCK)
+}
+
+proctype poll(byte me)
+{
+	byte r;
+
+	if
+	:: twin == 3 -> look()
+	:: else
+	fi;
+	lock(WAIT_LOCK);
+	store(WAITING, RELAXED, 1);
+	unlock(WAIT_LOCK);
+	if
+	:: twin != 3 -> look()
+	:: else
+	fi;
+	if
+	:: r ->
+		lock(WAIT_LOCK);
+		event = true;
+		unlock(WAIT_LOCK)
+	:: else
+	fi
+}
+
+/* umpsc_take_commit() */
+inline commit()
+{
+	lock(Q_LOCK);
+	load(STATE, RELAXED, r);
+	store(STATE, RELEASE, r - count * ENTRY);
+	if
+	:: twin != 2 -> load(WAITING, RELAXED, joined)
+	:: else
+	fi;
+	if
+	:: joined && twin != 1 -> plain_write(WATCHED, 1)
+	:: else
+	fi;
+	unlock(Q_LOCK)
+}
+
+proctype reader(byte me)
+{
+	byte r, count, taken;
+	bool joined;
+
+	do
+	:: taken < TOTAL ->
+		if
+		:: twin == 2 -> load(WAITING, RELAXED, joined)
+		:: else
+		fi;
+		load(STATE, ACQUIRE, count);
+		count = count / ENTRY;
+		if
+		:: count ->
+			commit();
+			taken = taken + count
+		:: else ->
+			/* EAGAIN */
+			event;
+			lock(WAIT_LOCK);
+			event = false;
+			unlock(WAIT_LOCK)
+		fi;
+		d_step {
+			r = 0;
+			count = 0;
+			joined = false
+		}
+	:: else -> break
+	od
+}
+
+init {
+	atomic {
+		memory_init();
+		run sender(0);
+		run poll(1);
+		run reader(2)
+	}
+	_nr_pr == 1
+}

@@ -1,0 +1,1210 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Many senders, many messages, and every race that the contract decides: nothing is
+ * lost, doubled or out of order, counts are exact, and nothing is left behind.
+ */
+#include "umpsc_test.h"
+
+/* Everything that exists is closed at the end of a test, and nothing is left. */
+static void expect_nothing_left(struct __test_metadata *_metadata,
+				const struct umpsc_query *before)
+{
+	int manager = ASSERT_FD(umpsc_open_manager());
+	struct umpsc_query q;
+
+	ASSERT_EQ(0, umpsc_query(manager, &q));
+	EXPECT_EQ(before->channels, q.channels);
+	EXPECT_EQ(before->messages, q.messages);
+	EXPECT_EQ(before->bytes, q.bytes);
+	EXPECT_EQ(before->nodes, q.nodes);
+	close(manager);
+}
+
+static void query(struct __test_metadata *_metadata, struct umpsc_query *q)
+{
+	int manager = ASSERT_FD(umpsc_open_manager());
+
+	ASSERT_EQ(0, umpsc_query(manager, q));
+	close(manager);
+}
+
+/* ---- A million messages ----------------------------------------------------- */
+
+#define SENDERS 4
+#define EACH 250000
+/* Where emulation is slow, senders stop earlier, and the test says at what number. */
+#define SECONDS 40
+
+/* What message @n of sender @who looks like: 8 to 200 bytes. */
+static size_t message_make(unsigned char *to, __u32 who, __u32 n)
+{
+	__u64 seed = (__u64)who << 32 | n;
+	__u64 r = umpsc_random(&seed);
+	size_t len = 8 + r % 193;
+
+	memset(to, r >> 8, len);
+	memcpy(to, &who, sizeof(who));
+	memcpy(to + sizeof(who), &n, sizeof(n));
+	return len;
+}
+
+/* Shared with the senders. */
+struct tally {
+	atomic_uint sent[SENDERS];
+};
+
+/* Sends by write and, every eighth time, a batch of up to 64. */
+static bool million_send(int tx, __u32 who, struct tally *tally)
+{
+	__u64 until = umpsc_now_ns() + SECONDS * 1000000000ULL;
+	__u64 seed = who;
+	struct umpsc_batch b = {};
+	unsigned char data[256];
+	__u32 n = 0, count, i;
+	size_t len;
+
+	while (n < EACH && umpsc_now_ns() < until) {
+		if (umpsc_random(&seed) % 8) {
+			len = message_make(data, who, n);
+			if (write(tx, data, len) != (ssize_t)len)
+				return false;
+			n++;
+			continue;
+		}
+		count = 1 + umpsc_random(&seed) % 64;
+		if (count > EACH - n)
+			count = EACH - n;
+		b.len = 0;
+		for (i = 0; i < count; i++) {
+			len = message_make(data, who, n + i);
+			umpsc_batch_add(&b, data, len);
+		}
+		if (umpsc_batch_send(tx, &b) != count)
+			return false;
+		n += count;
+	}
+	tally->sent[who] = n;
+	return true;
+}
+
+/* What has been received, and the part of a message that read() gave. */
+struct received {
+	__u32 next[SENDERS];
+	unsigned char part[256];
+	size_t have;
+};
+
+/* More bytes of the message that is being put together; false if it is wrong. */
+static bool received_bytes(struct received *r, const void *data, size_t len)
+{
+	unsigned char want[256];
+	__u32 who;
+
+	if (len > sizeof(r->part) - r->have)
+		return false;
+	memcpy(r->part + r->have, data, len);
+	r->have += len;
+	if (r->have < 8)
+		return true;
+	memcpy(&who, r->part, sizeof(who));
+	if (who >= SENDERS)
+		return false;
+	/* Of each sender the next one, or it is lost, doubled or out of order. */
+	len = message_make(want, who, r->next[who]);
+	if (r->have > len || memcmp(want, r->part, r->have))
+		return false;
+	if (r->have == len) {
+		r->next[who]++;
+		r->have = 0;
+	}
+	return true;
+}
+
+/* Sum of the objects in use in the caches that a channel's memory comes from. */
+static long slab_objects(void)
+{
+	char line[512], name[64];
+	long sum = 0, active;
+	FILE *f = fopen("/proc/slabinfo", "re");
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%63s %ld", name, &active) == 2 &&
+		    !strncmp(name, "kmalloc-", 8))
+			sum += active;
+	fclose(f);
+	return sum;
+}
+
+/* Objects of unrelated work that come and go. */
+#define SLAB_NOISE 3000
+
+FIXTURE(million)
+{
+	int rx;
+	int tx[SENDERS];
+	struct tally *tally;
+	struct umpsc_query before;
+};
+
+FIXTURE_SETUP(million)
+{
+	int i;
+
+	query(_metadata, &self->before);
+	self->tally = mmap(NULL, sizeof(*self->tally), PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->tally);
+	ASSERT_EQ(0, umpsc_private(&self->rx, &self->tx[0]));
+	for (i = 1; i < SENDERS; i++)
+		self->tx[i] = ASSERT_FD(umpsc_clone(self->tx[0], 0));
+}
+
+FIXTURE_TEARDOWN(million)
+{
+	close(self->rx);
+	expect_nothing_left(_metadata, &self->before);
+}
+
+TEST_LONG(million, messages_of_four_processes)
+{
+	static unsigned char buf[1 << 14] __attribute__((aligned(8)));
+	__u64 used, seq = 0, seed = 1, start = umpsc_now_ns(), took;
+	struct received r = {};
+	const struct umpsc_record *rec;
+	struct umpsc_info info;
+	pid_t child[SENDERS];
+	__u32 total = 0;
+	long slab, n;
+	size_t pos;
+	int i, j;
+
+	slab = slab_objects();
+	ASSERT_LT(0, slab);
+	for (i = 0; i < SENDERS; i++) {
+		child[i] = fork();
+		ASSERT_LE(0, child[i]);
+		if (child[i])
+			continue;
+		/* Its own handle only, so that the end comes with the last. */
+		for (j = 0; j < SENDERS; j++)
+			if (j != i)
+				close(self->tx[j]);
+		close(self->rx);
+		_exit(million_send(self->tx[i], i, self->tally) ? 0 : 1);
+	}
+	for (i = 0; i < SENDERS; i++)
+		close(self->tx[i]);
+
+	for (;;) {
+		if (umpsc_random(&seed) % 4 == 0) {
+			n = read(self->rx, buf, 1 + umpsc_random(&seed) % 250);
+			ASSERT_LE(0, n);
+			if (!n)
+				break;
+			ASSERT_TRUE(received_bytes(&r, buf, n));
+			seq += !r.have;
+			continue;
+		}
+		n = umpsc_recv(self->rx, buf, sizeof(buf),
+			       1 + umpsc_random(&seed) % 300, UMPSC_NO_DEADLINE,
+			       &used, NULL);
+		ASSERT_LE(0, n);
+		if (!n)
+			break;
+		for (pos = 0; n; n--) {
+			rec = umpsc_batch_next(buf, used, &pos);
+			ASSERT_NE(NULL, rec);
+			ASSERT_EQ(seq++, rec->seq);
+			ASSERT_EQ(r.have ? UMPSC_REST : 0, rec->flags);
+			ASSERT_TRUE(received_bytes(&r, umpsc_record_data(rec),
+						   rec->len));
+			ASSERT_EQ(0, r.have);
+			/* Sender ids from 1, in the order in which they were made. */
+			ASSERT_EQ(*(__u32 *)r.part + 1, rec->sender);
+		}
+		ASSERT_EQ(used, pos);
+	}
+	took = umpsc_now_ns() - start;
+
+	EXPECT_EQ(0, r.have);
+	for (i = 0; i < SENDERS; i++) {
+		EXPECT_EQ(0, umpsc_wait_child(child[i]));
+		EXPECT_EQ(self->tally->sent[i], r.next[i]);
+		total += r.next[i];
+	}
+	EXPECT_EQ(total, seq);
+	ASSERT_EQ(0, umpsc_info(self->rx, &info));
+	EXPECT_EQ(total, info.sent);
+	EXPECT_EQ(total, info.received);
+	EXPECT_EQ(info.sent_bytes, info.received_bytes);
+	EXPECT_EQ(0, info.messages);
+	EXPECT_EQ(0, info.bytes);
+	EXPECT_EQ(0, info.memory);
+	EXPECT_EQ(0, info.strong);
+	/* Where a message leaked, it would be some hundred thousand objects. */
+	EXPECT_LE(slab_objects() - slab, SLAB_NOISE);
+	EXPECT_LE(SENDERS * 10000, total);
+	fprintf(stderr, "# %d processes, %u messages, %llu ms\n", SENDERS,
+		total, took / 1000000);
+}
+
+/* ---- Nothing stays ------------------------------------------------------------ */
+
+FIXTURE(leak)
+{
+	struct umpsc_query before;
+};
+
+FIXTURE_SETUP(leak)
+{
+	query(_metadata, &self->before);
+}
+
+FIXTURE_TEARDOWN(leak)
+{
+	expect_nothing_left(_metadata, &self->before);
+}
+
+/* Free memory in KiB, or -1. */
+static long mem_free(void)
+{
+	long value = -1;
+	char line[256];
+	FILE *f = fopen("/proc/meminfo", "re");
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemFree: %ld", &value) == 1)
+			break;
+	fclose(f);
+	return value;
+}
+
+/* A channel that goes in one of the ways it can, with messages in it or not. */
+static bool channel_once(int i)
+{
+	static unsigned char data[20000];
+	struct umpsc_batch b = {};
+	int rx, tx, other = -1;
+	bool ok = true;
+
+	if (umpsc_private(&rx, &tx))
+		return false;
+	if (i % 3)
+		other = i % 3 == 1 ? umpsc_clone(tx, 0) :
+				     umpsc_downgrade(tx, 0);
+	if (i % 4)
+		ok &= write(tx, data, 1 + i % 300) == 1 + i % 300;
+	if (i % 7 == 3)
+		ok &= write(tx, data, sizeof(data)) == sizeof(data);
+	if (i % 5 == 2) {
+		umpsc_batch_add(&b, data, i % 100);
+		umpsc_batch_add(&b, data, 9000);
+		umpsc_batch_add(&b, data, 1);
+		ok &= umpsc_batch_send(tx, &b) == 3;
+		umpsc_batch_free(&b);
+	}
+	if (i % 6 == 5)
+		ok &= !umpsc_close(rx);
+	if (i % 8 == 1)
+		ok &= read(rx, data, 1) >= 0;
+	if (i % 2) {
+		close(tx);
+		close(rx);
+	} else {
+		close(rx);
+		ok &= write(tx, data, 1) == -1 && errno == EPIPE;
+		close(tx);
+	}
+	if (other >= 0)
+		close(other);
+	return ok;
+}
+
+TEST_LONG(leak, channels_that_come_and_go)
+{
+	const int rounds = 3000;
+	long objects, after, kib;
+	bool back;
+	int i;
+
+	for (i = 0; i < 500; i++)
+		ASSERT_TRUE(channel_once(i | 2)) TH_LOG("round %d", i);
+	objects = slab_objects();
+	kib = mem_free();
+	ASSERT_LT(0, objects);
+	ASSERT_LT(0, kib);
+	for (i = 0; i < rounds; i++)
+		ASSERT_TRUE(channel_once(i | 2)) TH_LOG("round %d", i);
+	/* RCU and the like give back what they hold in their own time. */
+	back = UMPSC_UNTIL((after = slab_objects()) < objects + SLAB_NOISE);
+	EXPECT_TRUE(back)
+	TH_LOG("slab objects: %ld before, %ld after", objects, after);
+	EXPECT_LT(kib - mem_free(), 32 << 10);
+}
+
+TEST_LONG(leak, large_messages_give_their_pages_back)
+{
+	const size_t len = 1 << 20;
+	unsigned char *data = malloc(len);
+	struct umpsc_info info;
+	int rx, tx, i, round;
+	long kib;
+
+	ASSERT_NE(NULL, data);
+	umpsc_fill(data, len, 1);
+	ASSERT_EQ(0, umpsc_private(&rx, &tx));
+	ASSERT_EQ(len, write(tx, data, len));
+	ASSERT_EQ(len, read(rx, data, len));
+	kib = mem_free();
+	for (round = 0; round < 5; round++) {
+		for (i = 0; i < 20; i++)
+			ASSERT_EQ(len, write(tx, data, len));
+		ASSERT_EQ(0, umpsc_info(rx, &info));
+		EXPECT_EQ(20 * len, info.bytes);
+		EXPECT_LE(20 * len, info.memory);
+		/* A large message costs no more than its pages. */
+		EXPECT_LE(info.memory, 20 * (len + 2 * 4096));
+		for (i = 0; i < 20; i++)
+			ASSERT_EQ(len, read(rx, data, len));
+		ASSERT_EQ(0, umpsc_info(rx, &info));
+		EXPECT_EQ(0, info.memory);
+	}
+	/* 100 MiB went through. */
+	EXPECT_LT(kib - mem_free(), 32 << 10);
+	close(rx);
+	close(tx);
+	free(data);
+}
+
+TEST_LONG(leak, large_backlog_is_freed_with_its_receiver)
+{
+	unsigned char data[64] = {};
+	struct umpsc_batch b = {};
+	long objects, after, kib;
+	struct umpsc_info info;
+	int rx, tx, i;
+	bool back;
+
+	for (i = 0; i < 100; i++)
+		umpsc_batch_add(&b, data, i % 64);
+	ASSERT_EQ(0, umpsc_private(&rx, &tx));
+	objects = slab_objects();
+	kib = mem_free();
+	for (i = 0; i < 30000; i++)
+		ASSERT_EQ(64, write(tx, data, 64));
+	for (i = 0; i < 1000; i++)
+		ASSERT_EQ(100, umpsc_batch_send(tx, &b));
+	ASSERT_EQ(0, umpsc_info(tx, &info));
+	EXPECT_EQ(130000, info.messages);
+	EXPECT_LT(objects + 20000, slab_objects());
+	close(rx);
+	ASSERT_EQ(0, umpsc_info(tx, &info));
+	EXPECT_EQ(0, info.messages);
+	EXPECT_EQ(0, info.memory);
+	EXPECT_EQ(130000, info.discarded);
+	back = UMPSC_UNTIL((after = slab_objects()) < objects + SLAB_NOISE);
+	EXPECT_TRUE(back)
+	TH_LOG("slab objects: %ld before, %ld after", objects, after);
+	EXPECT_LT(kib - mem_free(), 32 << 10);
+	close(tx);
+	umpsc_batch_free(&b);
+}
+
+/* ---- Races ------------------------------------------------------------------- */
+
+#define ROUNDS 3000
+#define ROUNDS_LEAST 30
+#define RACE_NS 2000000000ULL
+
+/*
+ * Two or three threads that do something at the same time, again and again.  The
+ * others run fn in each round; each waits a random moment first.
+ */
+struct racer;
+
+struct race {
+	pthread_barrier_t begin;
+	pthread_barrier_t end;
+	atomic_int there;
+	bool stop;
+	void (*fn)(struct racer *racer);
+	int n;
+	__u64 seed;
+	__u64 until;
+	__u64 delay; /* of the caller's part, so that it meets the others' */
+	unsigned int rounds;
+};
+
+struct racer {
+	struct race *race;
+	struct umpsc_thread t;
+	__u64 seed;
+	/* The round's, for fn to use. */
+	int fd;
+	long ret;
+	int err;
+	int accepted;
+	int refused;
+	int k;
+};
+
+/* After the barrier, which wakes one after the other: at the same time, if it can be. */
+static void race_meet(struct race *race)
+{
+	int spins = 20000;
+
+	race->there++;
+	while (race->there <= race->n && spins--)
+		;
+}
+
+static void race_moment(__u64 *seed, __u64 most)
+{
+	__u64 spins = umpsc_random(seed) % most;
+
+	while (spins--)
+		atomic_signal_fence(memory_order_seq_cst);
+}
+
+static long racer_fn(void *arg)
+{
+	struct racer *racer = arg;
+	struct race *race = racer->race;
+
+	for (;;) {
+		pthread_barrier_wait(&race->begin);
+		if (race->stop)
+			return 0;
+		race_meet(race);
+		race_moment(&racer->seed, 1000);
+		race->fn(racer);
+		pthread_barrier_wait(&race->end);
+	}
+}
+
+static bool race_begin(struct race *race, struct racer *racers, int n,
+		       void (*fn)(struct racer *racer))
+{
+	int i;
+
+	*race = (struct race){
+		.fn = fn,
+		.n = n,
+		.seed = umpsc_now_ns(),
+		.until = umpsc_now_ns() + RACE_NS,
+		.delay = 2000,
+	};
+	if (pthread_barrier_init(&race->begin, NULL, n + 1) ||
+	    pthread_barrier_init(&race->end, NULL, n + 1))
+		return false;
+	for (i = 0; i < n; i++) {
+		racers[i] = (struct racer){
+			.race = race,
+			.seed = race->seed + i + 1,
+		};
+		if (umpsc_thread_start(&racers[i].t, racer_fn, &racers[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Is there to be another round? */
+static bool race_next(struct race *race)
+{
+	if (race->rounds == ROUNDS ||
+	    (race->rounds >= ROUNDS_LEAST && umpsc_now_ns() > race->until))
+		return false;
+	race->rounds++;
+	race->there = 0;
+	return true;
+}
+
+/* Now; and then comes the caller's own part. */
+static void race_go(struct race *race)
+{
+	pthread_barrier_wait(&race->begin);
+	race_meet(race);
+	race_moment(&race->seed, race->delay);
+}
+
+/* All have done theirs. */
+static void race_wait(struct race *race)
+{
+	pthread_barrier_wait(&race->end);
+}
+
+/* Was the caller early in this round?  Then it waits longer in the next. */
+static void race_was(struct race *race, bool early)
+{
+	if (early && race->delay < 10000000)
+		race->delay += race->delay / 8;
+	else if (!early && race->delay > 100)
+		race->delay -= race->delay / 8;
+}
+
+static bool race_end(struct race *race, struct racer *racers)
+{
+	bool ended = true;
+	int i;
+
+	race->stop = true;
+	pthread_barrier_wait(&race->begin);
+	for (i = 0; i < race->n; i++)
+		ended &= umpsc_thread_join(&racers[i].t);
+	return ended;
+}
+
+FIXTURE(race)
+{
+	struct race race;
+	struct racer racers[3];
+	struct umpsc_query before;
+};
+
+FIXTURE_SETUP(race)
+{
+	query(_metadata, &self->before);
+}
+
+FIXTURE_TEARDOWN(race)
+{
+	expect_nothing_left(_metadata, &self->before);
+}
+
+/* Sends single messages and batches of three until it is refused, at most six times. */
+static void send_some(struct racer *r)
+{
+	struct umpsc_batch b = {};
+	long ret;
+	int i;
+
+	umpsc_batch_add(&b, "one", 3);
+	umpsc_batch_add(&b, "", 0);
+	umpsc_batch_add(&b, "three", 5);
+	r->accepted = 0;
+	r->refused = 0;
+	r->err = 0;
+	for (i = 0; i < 6; i++) {
+		ret = (i + r->k) % 2 ? umpsc_batch_send(r->fd, &b) :
+				       write(r->fd, "x", 1);
+		if (ret < 0) {
+			r->err = errno;
+			r->refused++;
+			break;
+		}
+		r->accepted += ret;
+	}
+	umpsc_batch_free(&b);
+}
+
+/* Takes what there is: how many. */
+static int drain(int rx)
+{
+	unsigned char buf[1024];
+	int n = 0;
+	long ret;
+
+	while ((ret = umpsc_recv(rx, buf, sizeof(buf), 5, 0, NULL, NULL)) > 0)
+		n += ret;
+	return ret ? -errno : n;
+}
+
+TEST_LONG(race, each_send_against_close_is_delivered_or_epipe)
+{
+	struct racer *r = self->racers;
+	__u64 delivered = 0, refused = 0;
+	struct umpsc_info info;
+	int rx, tx, accepted;
+
+	ASSERT_TRUE(race_begin(&self->race, r, 2, send_some));
+	while (race_next(&self->race)) {
+		ASSERT_EQ(0, umpsc_private(&rx, &tx));
+		r[0].fd = tx;
+		r[1].fd = ASSERT_FD(umpsc_clone(tx, 0));
+		r[0].k = self->race.rounds;
+		r[1].k = self->race.rounds / 2;
+		race_go(&self->race);
+		ASSERT_EQ(0, umpsc_close(rx));
+		/* What was accepted by then is there now; no more comes. */
+		accepted = drain(rx);
+		race_wait(&self->race);
+		ASSERT_EQ(r[0].accepted + r[1].accepted, accepted);
+		ASSERT_EQ(0, drain(rx));
+		ASSERT_EQ(r[0].refused ? EPIPE : 0, r[0].err);
+		ASSERT_EQ(r[1].refused ? EPIPE : 0, r[1].err);
+		ASSERT_EQ(0, umpsc_info(rx, &info));
+		ASSERT_EQ(accepted, info.sent);
+		ASSERT_EQ(accepted, info.received);
+		ASSERT_EQ(r[0].refused + r[1].refused, info.refused_closed);
+		ASSERT_EQ(0, info.messages);
+		ASSERT_EQ(0, info.memory);
+		ASSERT_EQ(2, info.strong);
+		race_was(&self->race,
+			 r[0].refused && r[1].refused && accepted < 4);
+		delivered += accepted;
+		refused += info.refused_closed;
+		close(rx);
+		close(tx);
+		close(r[1].fd);
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds, %llu delivered, %llu refused", self->race.rounds,
+	       delivered, refused);
+	EXPECT_LT(0, delivered);
+	EXPECT_LT(0, refused);
+}
+
+TEST_LONG(race, each_send_against_receiver_drop_is_discarded_or_epipe)
+{
+	struct racer *r = self->racers;
+	__u64 discarded = 0, refused = 0;
+	struct umpsc_info info;
+	struct umpsc_query q;
+	int rx, tx;
+
+	ASSERT_TRUE(race_begin(&self->race, r, 2, send_some));
+	while (race_next(&self->race)) {
+		ASSERT_EQ(0, umpsc_private(&rx, &tx));
+		r[0].fd = tx;
+		r[1].fd = ASSERT_FD(umpsc_clone(tx, 0));
+		r[0].k = self->race.rounds;
+		r[1].k = self->race.rounds / 2;
+		race_go(&self->race);
+		close(rx);
+		race_wait(&self->race);
+		/* Freed by now, all of it, although the senders are there. */
+		ASSERT_EQ(0, umpsc_info(tx, &info));
+		ASSERT_EQ(r[0].accepted + r[1].accepted, info.sent);
+		ASSERT_EQ(info.sent, info.discarded);
+		ASSERT_EQ(0, info.received);
+		ASSERT_EQ(r[0].refused ? EPIPE : 0, r[0].err);
+		ASSERT_EQ(r[1].refused ? EPIPE : 0, r[1].err);
+		ASSERT_EQ(r[0].refused + r[1].refused, info.refused_closed);
+		ASSERT_EQ(0, info.messages);
+		ASSERT_EQ(0, info.bytes);
+		ASSERT_EQ(0, info.memory);
+		ASSERT_EQ(0, umpsc_query(tx, &q));
+		ASSERT_EQ(self->before.messages, q.messages);
+		ASSERT_EQ(self->before.bytes, q.bytes);
+		race_was(&self->race,
+			 r[0].refused && r[1].refused && info.discarded < 4);
+		discarded += info.discarded;
+		refused += info.refused_closed;
+		close(tx);
+		close(r[1].fd);
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds, %llu discarded, %llu refused", self->race.rounds,
+	       discarded, refused);
+	EXPECT_LT(0, discarded);
+	EXPECT_LT(0, refused);
+}
+
+/* Sends k messages and is gone. */
+static void send_and_go(struct racer *r)
+{
+	int i;
+
+	r->accepted = 0;
+	for (i = 0; i < r->k; i++)
+		r->accepted += write(r->fd, "x", 1) == 1;
+	close(r->fd);
+}
+
+TEST_LONG(race, end_never_overtakes_a_message)
+{
+	struct racer *r = self->racers;
+	unsigned char buf[256];
+	struct umpsc_info info;
+	int rx, tx, n, how;
+	struct pollfd p;
+	long ret;
+
+	ASSERT_TRUE(race_begin(&self->race, r, 2, send_and_go));
+	while (race_next(&self->race)) {
+		ASSERT_EQ(0, umpsc_private(&rx, &tx));
+		r[0].fd = tx;
+		r[1].fd = ASSERT_FD(umpsc_clone(tx, 0));
+		r[0].k = self->race.rounds % 3;
+		r[1].k = self->race.rounds / 3 % 3;
+		how = self->race.rounds % 4;
+		race_go(&self->race);
+		for (n = 0;; n += ret) {
+			p = (struct pollfd){ .fd = rx, .events = POLLIN };
+			if (how > 1)
+				ASSERT_EQ(1,
+					  poll(&p, 1, UMPSC_PATIENCE * 1000));
+			ret = how % 2 ?
+				      read(rx, buf, sizeof(buf)) :
+				      umpsc_recv(rx, buf, sizeof(buf), 1,
+						 UMPSC_NO_DEADLINE, NULL, NULL);
+			ASSERT_LE(0, ret);
+			if (!ret)
+				break;
+		}
+		race_wait(&self->race);
+		ASSERT_EQ(r[0].k + r[1].k, n);
+		ASSERT_EQ(r[0].k, r[0].accepted);
+		ASSERT_EQ(r[1].k, r[1].accepted);
+		ASSERT_EQ(0, umpsc_info(rx, &info));
+		ASSERT_EQ(n, info.received);
+		ASSERT_EQ(n, info.sent);
+		ASSERT_EQ(0, info.strong);
+		ASSERT_EQ(UMPSC_STATE_CLAIMED | UMPSC_STATE_ENDED, info.state);
+		close(rx);
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds", self->race.rounds);
+}
+
+static void just_close(struct racer *r)
+{
+	r->ret = close(r->fd);
+}
+
+TEST_LONG(race, upgrade_or_the_last_drop_exactly_one_wins)
+{
+	struct racer *r = self->racers;
+	int rx, tx, weak, up, won = 0, lost = 0;
+	struct umpsc_info info;
+	bool from_rx;
+
+	ASSERT_TRUE(race_begin(&self->race, r, 1, just_close));
+	while (race_next(&self->race)) {
+		ASSERT_EQ(0,
+			  umpsc_private_with(&rx, &tx, 0, O_NONBLOCK, 0, NULL));
+		weak = ASSERT_FD(umpsc_downgrade(tx, 0));
+		r[0].fd = tx;
+		from_rx = self->race.rounds % 2;
+		race_go(&self->race);
+		up = from_rx ? umpsc_sender(rx, 0) : umpsc_upgrade(weak, 0);
+		race_wait(&self->race);
+		race_was(&self->race, up >= 0);
+		if (up >= 0) {
+			won++;
+			ASSERT_EQ(0, umpsc_info(weak, &info));
+			ASSERT_EQ(1, info.strong);
+			ASSERT_EQ(1, info.weak);
+			ASSERT_EQ(UMPSC_STATE_CLAIMED, info.state);
+			ASSERT_EQ(0, umpsc_poll(rx, 0));
+			ASSERT_EQ(0, umpsc_poll(weak, 0));
+			ASSERT_EQ(1, write(up, "x", 1));
+			ASSERT_EQ(1, drain(rx) == -EAGAIN);
+			close(up);
+		} else {
+			lost++;
+			ASSERT_EQ(ESHUTDOWN, errno);
+		}
+		/* Now it is zero, for ever. */
+		ASSERT_EQ(0, umpsc_info(weak, &info));
+		ASSERT_EQ(0, info.strong);
+		ASSERT_EQ(UMPSC_STATE_CLAIMED | UMPSC_STATE_ENDED, info.state);
+		ASSERT_EQ(POLLHUP, umpsc_poll(weak, 0));
+		ASSERT_EQ(0, drain(rx));
+		ASSERT_EQ(-1, umpsc_upgrade(weak, 0));
+		ASSERT_EQ(ESHUTDOWN, errno);
+		ASSERT_EQ(-1, umpsc_sender(rx, 0));
+		ASSERT_EQ(ESHUTDOWN, errno);
+		close(rx);
+		close(weak);
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds: won %d, lost %d", self->race.rounds, won, lost);
+	EXPECT_LT(0, won);
+	EXPECT_LT(0, lost);
+}
+
+/* Handles of every kind that come and go; what is left is what was there. */
+static void churn(struct racer *r)
+{
+	int i, tx, weak, up;
+
+	r->err = 0;
+	for (i = 0; i < 20; i++) {
+		tx = umpsc_clone(r->fd, 0);
+		weak = umpsc_downgrade(tx, 0);
+		up = umpsc_upgrade(weak, 0);
+		if (tx < 0 || weak < 0 || up < 0)
+			r->err = errno;
+		if (write(up, "x", 1) != 1)
+			r->err = errno;
+		close(tx);
+		close(up);
+		close(weak);
+	}
+}
+
+TEST_LONG(race, counts_are_exact_after_handles_came_and_went)
+{
+	struct racer *r = self->racers;
+	struct umpsc_info info;
+	int rx, tx, i, taken = 0;
+	unsigned int sent = 0;
+
+	ASSERT_EQ(0, umpsc_private(&rx, &tx));
+	ASSERT_TRUE(race_begin(&self->race, r, 3, churn));
+	for (i = 0; i < 3; i++)
+		r[i].fd = tx;
+	while (self->race.rounds < 100 && race_next(&self->race)) {
+		race_go(&self->race);
+		ASSERT_EQ(0, umpsc_info(rx, &info));
+		/* Each of the three has at most two and one more. */
+		ASSERT_LE(1, info.strong);
+		ASSERT_LE(info.strong, 7);
+		ASSERT_LE(info.weak, 3);
+		ASSERT_EQ(info.sent, info.received + info.messages);
+		race_wait(&self->race);
+		sent += 60;
+		for (i = 0; i < 3; i++)
+			ASSERT_EQ(0, r[i].err);
+		ASSERT_EQ(0, umpsc_info(rx, &info));
+		ASSERT_EQ(1, info.strong);
+		ASSERT_EQ(0, info.weak);
+		ASSERT_EQ(sent, info.sent);
+		while (taken < sent) {
+			unsigned char buf[4096];
+
+			i = umpsc_recv(rx, buf, sizeof(buf), 64, 0, NULL, NULL);
+			ASSERT_LT(0, i);
+			taken += i;
+		}
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds", self->race.rounds);
+	close(rx);
+	close(tx);
+}
+
+/* Blocking receives through one file from several threads. */
+static void receive_to_the_end(struct racer *r)
+{
+	unsigned char buf[512];
+	long ret;
+
+	r->accepted = 0;
+	r->err = 0;
+	for (;;) {
+		ret = (r->k++ & 1) ? umpsc_recv(r->fd, buf, sizeof(buf), 3,
+						UMPSC_NO_DEADLINE, NULL, NULL) :
+				     read(r->fd, buf, 1);
+		if (ret < 0)
+			r->err = errno;
+		if (ret <= 0)
+			return;
+		r->accepted += ret;
+	}
+}
+
+TEST_LONG(race, receives_through_one_file_get_each_message_once)
+{
+	struct racer *r = self->racers;
+	struct umpsc_info info;
+	int rx, tx, i, n;
+
+	ASSERT_TRUE(race_begin(&self->race, r, 3, receive_to_the_end));
+	while (self->race.rounds < 500 && race_next(&self->race)) {
+		ASSERT_EQ(0, umpsc_private(&rx, &tx));
+		for (i = 0; i < 3; i++)
+			r[i].fd = rx;
+		race_go(&self->race);
+		for (i = 0; i < 40; i++)
+			ASSERT_EQ(1, write(tx, "x", 1));
+		if (self->race.rounds % 2) {
+			ASSERT_EQ(0, umpsc_close(rx));
+		} else {
+			close(tx);
+			tx = -1;
+		}
+		race_wait(&self->race);
+		for (i = 0, n = 0; i < 3; i++) {
+			ASSERT_EQ(0, r[i].err);
+			n += r[i].accepted;
+		}
+		ASSERT_EQ(40, n);
+		ASSERT_EQ(0, umpsc_info(rx, &info));
+		ASSERT_EQ(40, info.received);
+		ASSERT_EQ(0, info.memory);
+		close(rx);
+		if (tx >= 0)
+			close(tx);
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds", self->race.rounds);
+}
+
+/* ---- Races on a node ------------------------------------------------------------ */
+
+#define NODE "stress-test"
+
+FIXTURE(node_race)
+{
+	struct race race;
+	struct racer racers[3];
+	struct umpsc_query before;
+};
+
+FIXTURE_VARIANT(node_race)
+{
+	__u32 flags;
+};
+
+FIXTURE_VARIANT_ADD(node_race, ordinary)
+UMPSC_VARIANT(.flags = 0);
+
+FIXTURE_VARIANT_ADD(node_race, standing)
+UMPSC_VARIANT(.flags = UMPSC_STANDING);
+
+FIXTURE_SETUP(node_race)
+{
+	umpsc_node_remove(NODE);
+	query(_metadata, &self->before);
+	ASSERT_EQ(0, umpsc_node_create(NODE, variant->flags, NULL));
+}
+
+FIXTURE_TEARDOWN(node_race)
+{
+	umpsc_node_remove(NODE);
+	expect_nothing_left(_metadata, &self->before);
+}
+
+/* echo > NODE */
+static void join_send_drop(struct racer *r)
+{
+	int fd = umpsc_open(NODE, O_WRONLY);
+
+	r->err = 0;
+	if (fd < 0 || write(fd, &r->k, sizeof(r->k)) != sizeof(r->k))
+		r->err = errno;
+	close(fd);
+}
+
+TEST_LONG(node_race, every_message_of_who_comes_and_goes_is_received_once)
+{
+	const bool standing = variant->flags & UMPSC_STANDING;
+	struct racer *r = self->racers;
+	struct umpsc_info info;
+	int manager, rx = -1, i, k, n, ends = 0;
+	__u32 seen;
+	ssize_t ret;
+
+	manager = ASSERT_FD(umpsc_open(NODE, O_RDWR));
+	ASSERT_TRUE(race_begin(&self->race, r, 3, join_send_drop));
+	while (race_next(&self->race)) {
+		for (i = 0; i < 3; i++)
+			r[i].k = self->race.rounds * 4 + i;
+		race_go(&self->race);
+		for (n = 0, seen = 0; n < 3;) {
+			/* Claims are this thread's alone, and never EBUSY. */
+			if (rx < 0)
+				rx = ASSERT_FD(umpsc_open(NODE, O_RDONLY));
+			ret = read(rx, &k, sizeof(k));
+			ASSERT_LE(0, ret);
+			if (!ret) {
+				/* All senders of this channel have gone. */
+				ASSERT_FALSE(standing);
+				ends++;
+				close(rx);
+				rx = -1;
+				continue;
+			}
+			ASSERT_EQ(sizeof(k), ret);
+			ASSERT_EQ(self->race.rounds, k / 4);
+			ASSERT_LE(k % 4, 2);
+			ASSERT_EQ(0, seen & 1U << k % 4);
+			seen |= 1U << k % 4;
+			n++;
+			/* A standing one goes on with the next receiver. */
+			if (standing && n == self->race.rounds % 4) {
+				close(rx);
+				rx = -1;
+			}
+		}
+		race_wait(&self->race);
+		for (i = 0; i < 3; i++)
+			ASSERT_EQ(0, r[i].err);
+		ASSERT_EQ(0, umpsc_info(manager, &info));
+		ASSERT_EQ(0, info.strong);
+		ASSERT_EQ(0, info.messages);
+		ASSERT_EQ(0, info.memory);
+		ASSERT_EQ(info.sent, info.received);
+		if (standing)
+			ASSERT_EQ(self->race.rounds * 3, info.received);
+		if (!standing && rx >= 0) {
+			ASSERT_EQ(0, read(rx, &k, sizeof(k)));
+			close(rx);
+			rx = -1;
+		}
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds, %d more channels", self->race.rounds, ends);
+	close(rx);
+	close(manager);
+}
+
+static void claim(struct racer *r)
+{
+	r->fd = umpsc_open(NODE, O_RDONLY | O_NONBLOCK);
+	r->err = r->fd < 0 ? errno : 0;
+}
+
+TEST_LONG(node_race, exactly_one_of_several_claims_wins)
+{
+	struct racer *r = self->racers;
+	struct umpsc_info info;
+	int manager, rx, err, i, won;
+
+	manager = ASSERT_FD(umpsc_open(NODE, O_RDWR));
+	ASSERT_TRUE(race_begin(&self->race, r, 3, claim));
+	while (race_next(&self->race)) {
+		race_go(&self->race);
+		rx = umpsc_open(NODE, O_RDONLY | O_NONBLOCK);
+		err = rx < 0 ? errno : 0;
+		race_wait(&self->race);
+		won = rx >= 0;
+		ASSERT_EQ(won ? 0 : EBUSY, err);
+		for (i = 0; i < 3; i++) {
+			won += r[i].fd >= 0;
+			ASSERT_EQ(r[i].fd >= 0 ? 0 : EBUSY, r[i].err);
+		}
+		ASSERT_EQ(1, won);
+		ASSERT_EQ(0, umpsc_info(manager, &info));
+		ASSERT_TRUE(info.state & UMPSC_STATE_CLAIMED);
+		for (i = 0; i < 3; i++)
+			if (r[i].fd >= 0)
+				close(r[i].fd);
+		if (rx >= 0)
+			close(rx);
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds", self->race.rounds);
+	close(manager);
+}
+
+/* Opens for writing and sends until the channel or the node is gone. */
+static void join_and_send(struct racer *r)
+{
+	int fd = umpsc_open(NODE, O_WRONLY);
+	int i;
+
+	r->accepted = 0;
+	r->err = 0;
+	if (fd < 0) {
+		r->err = errno;
+		return;
+	}
+	for (i = 0; i < 4; i++) {
+		if (write(fd, "x", 1) != 1) {
+			r->err = errno;
+			break;
+		}
+		r->accepted++;
+	}
+	close(fd);
+}
+
+TEST_LONG(node_race, removal_against_senders_leaves_nothing)
+{
+	struct racer *r = self->racers;
+	int i, accepted = 0, refused = 0;
+	struct umpsc_query q;
+
+	ASSERT_TRUE(race_begin(&self->race, r, 2, join_and_send));
+	while (race_next(&self->race)) {
+		race_go(&self->race);
+		ASSERT_EQ(0, umpsc_node_remove(NODE));
+		race_wait(&self->race);
+		for (i = 0; i < 2; i++) {
+			ASSERT_TRUE(!r[i].err || r[i].err == EPIPE ||
+				    r[i].err == ENXIO || r[i].err == ENOENT)
+			TH_LOG("%s", strerror(r[i].err));
+			accepted += r[i].accepted;
+			refused += !!r[i].err;
+		}
+		race_was(&self->race, r[0].accepted + r[1].accepted < 2);
+		query(_metadata, &q);
+		ASSERT_EQ(self->before.messages, q.messages);
+		ASSERT_EQ(self->before.bytes, q.bytes);
+		ASSERT_EQ(self->before.channels, q.channels);
+		ASSERT_EQ(self->before.nodes, q.nodes);
+		ASSERT_EQ(0, umpsc_node_create(NODE, variant->flags, NULL));
+		/* devtmpfs makes the file before CREATE returns. */
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds: %d accepted, %d refused", self->race.rounds,
+	       accepted, refused);
+}
+
+/* A number each time, without end, through one handle. */
+static void send_numbers(struct racer *r)
+{
+	int i;
+
+	for (i = 0; i < 5; i++, r->k++)
+		if (write(r->fd, &r->k, sizeof(r->k)) != sizeof(r->k))
+			r->err = errno;
+}
+
+FIXTURE(succession)
+{
+	struct race race;
+	struct racer racers[1];
+	struct umpsc_query before;
+};
+
+FIXTURE_SETUP(succession)
+{
+	umpsc_node_remove(NODE);
+	query(_metadata, &self->before);
+	ASSERT_EQ(0, umpsc_node_create(NODE, UMPSC_STANDING, NULL));
+}
+
+FIXTURE_TEARDOWN(succession)
+{
+	umpsc_node_remove(NODE);
+	expect_nothing_left(_metadata, &self->before);
+}
+
+/* A receiver is replaced again and again, also in the middle of a message. */
+TEST_LONG(succession, successor_goes_on_with_the_next_message)
+{
+	struct racer *r = self->racers;
+	int rx, n, k, next = 0;
+	unsigned char part[2];
+	ssize_t ret;
+
+	ASSERT_TRUE(race_begin(&self->race, r, 1, send_numbers));
+	r[0].fd = ASSERT_FD(umpsc_open(NODE, O_WRONLY));
+	while (race_next(&self->race)) {
+		race_go(&self->race);
+		rx = ASSERT_FD(umpsc_open(NODE, O_RDONLY | O_NONBLOCK));
+		for (n = self->race.rounds % 7; n; n--) {
+			ret = read(rx, &k, sizeof(k));
+			if (ret < 0) {
+				ASSERT_EQ(EAGAIN, errno);
+				continue;
+			}
+			ASSERT_EQ(sizeof(k), ret);
+			ASSERT_EQ(next++, k);
+		}
+		ret = read(rx, part, sizeof(part));
+		ASSERT_TRUE(ret == 2 || (ret == -1 && errno == EAGAIN));
+		close(rx);
+		race_wait(&self->race);
+		ASSERT_EQ(0, r[0].err);
+	}
+	close(r[0].fd);
+	rx = ASSERT_FD(umpsc_open(NODE, O_RDONLY | O_NONBLOCK));
+	while (read(rx, &k, sizeof(k)) == sizeof(k))
+		ASSERT_EQ(next++, k);
+	EXPECT_EQ(EAGAIN, errno);
+	EXPECT_EQ(r[0].k, next);
+	close(rx);
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds, %d messages", self->race.rounds, next);
+}
+
+TEST_HARNESS_MAIN
