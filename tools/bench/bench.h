@@ -109,7 +109,10 @@ struct options {
 	bool native;
 	bool progress;
 	unsigned int samples;
+	unsigned int loop;
 	const char *cases;
+	const char *peer;
+	unsigned int bytes;
 };
 
 extern struct options options;

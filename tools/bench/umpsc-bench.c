@@ -2,9 +2,12 @@
 /*
  * umpsc-bench: what a message costs through umpsc and through its peers
  *
- * umpsc-bench [-c CASE[,CASE]...] [-n SAMPLES] [-q] [-N] [-p]
- *	-c: only these cases; -n: samples of each subject; -q: quick, for tests;
- *	-N: this is a machine's own clock: nanoseconds, the median, pinned to a CPU,
+ * umpsc-bench [-c CASE[,CASE]...] [-P PEER] [-b BYTES] [-n SAMPLES] [-q] [-N] [-p]
+ *		[-l MESSAGES]
+ *	-c, -P, -b: only these cases, this peer, messages of this size; -n: samples of
+ *	each subject; -q: quick, for tests; -l: measure nothing, but say "running" and
+ *	how many system calls a message takes, and go through so many messages, for
+ *	tools that look on; -N: this is a machine's own clock: nanoseconds, the median, pinned to a CPU,
  *	and what cannot be measured is told and left out; -p: a progress bar on
  *	standard error
  *
@@ -104,6 +107,18 @@ struct subject *subject_add(const char *name, const char *peer)
 	if (case_wanted(name))
 		n_subjects++;
 	return s;
+}
+
+/* What is to be measured can only be told when all is known of a subject. */
+static void subjects_choose(void)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < n_subjects; i++)
+		if ((!options.peer || !strcmp(options.peer, subjects[i].peer)) &&
+		    (!options.bytes || options.bytes == subjects[i].bytes))
+			subjects[n++] = subjects[i];
+	n_subjects = n;
 }
 
 /* ---- System calls, counted by the kernel -------------------------------- */
@@ -289,9 +304,28 @@ static void group_run(struct subject *first, unsigned int n, char *buffer)
 	}
 }
 
+/* For a profiler: nothing but the messages of one subject. */
+static void subject_loop(struct subject *s, char *buffer)
+{
+	s->buffer = buffer;
+	s->error = -s->open(s);
+	if (s->error) {
+		subject_print(s);
+		return;
+	}
+	subject_count_calls(s, subject_calibrate(s));
+	printf("running\t%.4f\n", s->calls);
+	fflush(stdout);
+	/* Time for what prints it. */
+	sleep(1);
+	s->run(s, options.loop);
+	s->close(s);
+}
+
 static int misused(void)
 {
-	fputs("usage: umpsc-bench [-c CASE[,CASE]...] [-n SAMPLES] [-q] [-N] [-p]\n",
+	fputs("usage: umpsc-bench [-c CASE[,CASE]...] [-P PEER] [-b BYTES] [-n SAMPLES] [-q]\n"
+	      "                   [-N] [-p] [-l MESSAGES]\n",
 	      stderr);
 	return 2;
 }
@@ -303,8 +337,17 @@ int main(int argc, char **argv)
 	char *buffer;
 	int option;
 
-	while ((option = getopt(argc, argv, "c:n:qNp")) != -1) {
+	while ((option = getopt(argc, argv, "b:c:l:n:P:qNp")) != -1) {
 		switch (option) {
+		case 'b':
+			options.bytes = atoi(optarg);
+			break;
+		case 'l':
+			options.loop = atoi(optarg);
+			break;
+		case 'P':
+			options.peer = optarg;
+			break;
 		case 'c':
 			options.cases = optarg;
 			break;
@@ -337,7 +380,15 @@ int main(int argc, char **argv)
 		sleep(SETTLE_SECONDS);
 
 	speed_cases();
+	subjects_choose();
+	if (!n_subjects)
+		errx(2, "no such case");
 	buffer = buffer_new();
+	if (options.loop) {
+		for (at = 0; at < n_subjects; at++)
+			subject_loop(&subjects[at], buffer);
+		return 0;
+	}
 	for (at = 0; at < n_subjects; at += n) {
 		progress(at, &subjects[at]);
 		for (n = 1; at + n < n_subjects &&
