@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <liburing.h>
 
@@ -26,14 +27,18 @@
 #define BATCH_MAX 64
 #define BYTES_MAX 65536
 
+#define MILLION 1000000
+
 /**
  * struct conduit - two ends that a message goes through
  * @tx: where it goes in; an id for System V, else an fd
  * @rx: where it comes out
+ * @path: its name, if it has one
  */
 struct conduit {
 	int tx;
 	int rx;
+	char path[64];
 };
 
 /**
@@ -60,11 +65,13 @@ struct transport {
  * @peer: whose row it is; "umpsc" is the product
  * @bytes: of a message
  * @producers: processes or tasks that send; 0 where nothing is sent
- * @batch: messages of a call; in backlog, messages that are queued
+ * @batch: messages of a call; in backlog and close, messages that are queued
  * @metric: insn, ns or bytes
  * @group: subjects with the same number take turns
  * @count: messages of one sample, 0: as many as make a sample long enough
  * @samples_max: samples to take at most, 0: as many as are asked for
+ * @worst: the figure is the greatest of the samples, whatever the clock
+ * @packed: the batch is one call
  * @open: 0 or -errno; the subject cannot be measured here
  * @run: deal with @n messages; returns the time that took, or bytes
  * @close: undoes @open
@@ -88,6 +95,8 @@ struct subject {
 	unsigned int group;
 	unsigned int count;
 	unsigned int samples_max;
+	bool worst;
+	bool packed;
 	int (*open)(struct subject *s);
 	double (*run)(struct subject *s, unsigned int n);
 	void (*close)(struct subject *s);
@@ -118,6 +127,9 @@ struct options {
 extern struct options options;
 
 double now_ns(void);
+pid_t process_new(void);
+void process_end(pid_t pid);
+void other_cpu(void);
 void NORETURN die(const char *what);
 struct subject *subject_add(const char *name, const char *peer);
 unsigned int group_new(void);
@@ -125,6 +137,7 @@ unsigned int group_new(void);
 const struct transport *transport_find(const char *name);
 int umpsc_channel(struct conduit *c);
 
+void idle_case(void);
 void speed_cases(void);
 void memory_cases(void);
 

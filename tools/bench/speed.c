@@ -6,10 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -209,6 +211,325 @@ static void batch_case(unsigned int bytes)
 	s->close = batch_mmsg_close;
 }
 
+/* ---- stream: producers and a reader, each a process --------------------- */
+
+/* Messages of one sample: enough for the queues to fill, and for all to take turns. */
+#define STREAM_MESSAGES 20000
+#define STREAM_MESSAGES_QUICK 2000
+#define STREAM_SAMPLES 8
+#define STREAM_PRODUCERS_MAX 8
+
+static void NORETURN stream_produce(struct subject *s, int gate, unsigned int n)
+{
+	struct conduit c = s->c[0];
+	char go;
+
+	other_cpu();
+	if (s->transport->join)
+		c.tx = s->transport->join(&c);
+	if (read(gate, &go, 1) != 1)
+		die("waiting for the start");
+	for (; n; n--)
+		s->transport->send(&c, message(s), s->bytes);
+	_exit(0);
+}
+
+static double stream_run(struct subject *s, unsigned int n)
+{
+	pid_t pids[STREAM_PRODUCERS_MAX];
+	double start, ns;
+	unsigned int i;
+	int gate[2];
+
+	if (pipe2(gate, O_CLOEXEC))
+		die("pipe");
+	for (i = 0; i < s->producers; i++) {
+		pids[i] = process_new();
+		if (!pids[i])
+			stream_produce(s, gate[0], n / s->producers);
+	}
+	/* Time for all of them to come to the gate. */
+	usleep(20000);
+	start = now_ns();
+	if (write(gate[1], "gogogogo", s->producers) != (int)s->producers)
+		die("starting the producers");
+	for (i = n / s->producers * s->producers; i; i--)
+		s->transport->recv(&s->c[0], message(s), s->bytes);
+	ns = now_ns() - start;
+	for (i = 0; i < s->producers; i++)
+		process_end(pids[i]);
+	close(gate[0]);
+	close(gate[1]);
+	return ns;
+}
+
+static void stream_add(const char *peer, unsigned int producers)
+{
+	struct subject *s = subject_add("stream", peer);
+
+	s->bytes = 64;
+	s->producers = producers;
+	s->count = options.quick ? STREAM_MESSAGES_QUICK : STREAM_MESSAGES;
+	s->samples_max = STREAM_SAMPLES;
+	s->transport = transport_find(peer);
+	s->open = transport_open;
+	s->run = stream_run;
+	s->close = transport_close;
+}
+
+/* ---- wake: there and back, to somebody who sleeps ------------------------ */
+
+#define WAKE_AGAIN 1
+#define WAKE_STOP 2
+
+static void NORETURN wake_echo(struct subject *s)
+{
+	uint64_t data[2];
+
+	other_cpu();
+	do {
+		s->transport->recv(&s->c[0], (char *)&data[1], s->bytes);
+		s->transport->send(&s->c[1], (char *)&data[1], s->bytes);
+	} while (data[1] != WAKE_STOP);
+	_exit(0);
+}
+
+static double wake_run(struct subject *s, unsigned int n)
+{
+	uint64_t data[2] = { 0, WAKE_AGAIN };
+	double start = now_ns();
+
+	for (; n; n--) {
+		s->transport->send(&s->c[0], (char *)&data[1], s->bytes);
+		s->transport->recv(&s->c[1], (char *)&data[1], s->bytes);
+	}
+	return now_ns() - start;
+}
+
+static void wake_close(struct subject *s)
+{
+	uint64_t data[2] = { 0, WAKE_STOP };
+
+	s->transport->send(&s->c[0], (char *)&data[1], s->bytes);
+	process_end(s->child);
+	s->transport->close(&s->c[0]);
+	s->transport->close(&s->c[1]);
+}
+
+static int wake_open(struct subject *s)
+{
+	int err = transport_open(s);
+
+	if (err)
+		return err;
+	err = s->transport->open(&s->c[1], s->bytes, s->batch);
+	if (err) {
+		transport_close(s);
+		return err;
+	}
+	s->child = process_new();
+	if (!s->child)
+		wake_echo(s);
+	return 0;
+}
+
+static void wake_add(const char *peer)
+{
+	struct subject *s = subject_add("wake", peer);
+
+	s->bytes = sizeof(uint64_t);
+	s->transport = transport_find(peer);
+	s->open = wake_open;
+	s->run = wake_run;
+	s->close = wake_close;
+}
+
+/* ---- uring: a write and the read after it, in one submission ------------- */
+
+static int uring_open(struct subject *s)
+{
+	struct io_uring *ring = calloc(1, sizeof(*ring));
+	int err;
+
+	if (!ring)
+		return -ENOMEM;
+	err = io_uring_queue_init(4, ring, 0);
+	if (!err) {
+		err = transport_open(s);
+		if (err)
+			io_uring_queue_exit(ring);
+	}
+	if (err)
+		free(ring);
+	s->private = ring;
+	return err;
+}
+
+static double uring_run(struct subject *s, unsigned int n)
+{
+	struct io_uring *ring = s->private;
+	struct io_uring_cqe *cqes[2];
+	struct io_uring_sqe *sqe;
+	double start = now_ns();
+
+	for (; n; n--) {
+		sqe = io_uring_get_sqe(ring);
+		io_uring_prep_write(sqe, s->c[0].tx, message(s), s->bytes, 0);
+		io_uring_sqe_set_flags(sqe, IOSQE_IO_LINK);
+		sqe = io_uring_get_sqe(ring);
+		io_uring_prep_read(sqe, s->c[0].rx, message(s), s->bytes, 0);
+		if (io_uring_submit_and_wait(ring, 2) != 2 ||
+		    io_uring_peek_batch_cqe(ring, cqes, 2) != 2)
+			die("io_uring");
+		if (cqes[0]->res != (int)s->bytes ||
+		    cqes[1]->res != (int)s->bytes)
+			die("write or read by io_uring");
+		io_uring_cq_advance(ring, 2);
+	}
+	return now_ns() - start;
+}
+
+static void uring_close(struct subject *s)
+{
+	transport_close(s);
+	io_uring_queue_exit(s->private);
+	free(s->private);
+}
+
+static void uring_add(const char *peer)
+{
+	struct subject *s = subject_add("uring", peer);
+
+	s->bytes = 64;
+	s->transport = transport_find(peer);
+	s->open = uring_open;
+	s->run = uring_run;
+	s->close = uring_close;
+}
+
+/* ---- backlog: a pair where many messages are queued ---------------------- */
+
+static int backlog_open(struct subject *s)
+{
+	int err = umpsc_channel(&s->c[0]);
+	unsigned int i;
+
+	for (i = 0; !err && i < s->batch; i++)
+		s->transport->send(&s->c[0], message(s), s->bytes);
+	return err;
+}
+
+static void backlog_add(unsigned int queued)
+{
+	struct subject *s = subject_add("backlog", "umpsc");
+
+	s->bytes = 64;
+	s->batch = queued;
+	s->transport = transport_find("umpsc");
+	s->open = backlog_open;
+	s->run = pair_run;
+	s->close = transport_close;
+}
+
+/* ---- create, clone: made and closed -------------------------------------- */
+
+static int create_open(struct subject *s)
+{
+	int err = transport_open(s);
+
+	if (!err)
+		transport_close(s);
+	return err;
+}
+
+static double create_run(struct subject *s, unsigned int n)
+{
+	double start = now_ns();
+
+	for (; n; n--) {
+		if (transport_open(s))
+			die(s->peer);
+		transport_close(s);
+	}
+	return now_ns() - start;
+}
+
+static void create_close(struct subject *s)
+{
+	(void)s;
+}
+
+static void create_add(const char *peer)
+{
+	struct subject *s = subject_add("create", peer);
+
+	s->bytes = 8;
+	s->producers = 0;
+	s->transport = transport_find(peer);
+	s->open = create_open;
+	s->run = create_run;
+	s->close = create_close;
+}
+
+static double clone_umpsc_run(struct subject *s, unsigned int n)
+{
+	double start = now_ns();
+
+	for (; n; n--)
+		close(s->transport->join(&s->c[0]));
+	return now_ns() - start;
+}
+
+/* The only way to a further file of a pipe is by a name. */
+static int clone_fifo_open(struct subject *s)
+{
+	snprintf(s->c[0].path, sizeof(s->c[0].path), "/tmp/umpsc-bench-%d",
+		 (int)getpid());
+	if (mkfifo(s->c[0].path, 0600))
+		return -errno;
+	s->c[0].tx = open(s->c[0].path, O_RDWR | O_CLOEXEC);
+	return s->c[0].tx < 0 ? -errno : 0;
+}
+
+static double clone_fifo_run(struct subject *s, unsigned int n)
+{
+	double start = now_ns();
+	int fd;
+
+	for (; n; n--) {
+		fd = open(s->c[0].path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0)
+			die(s->c[0].path);
+		close(fd);
+	}
+	return now_ns() - start;
+}
+
+static void clone_fifo_close(struct subject *s)
+{
+	close(s->c[0].tx);
+	unlink(s->c[0].path);
+}
+
+static void clone_case(void)
+{
+	struct subject *s;
+
+	group_new();
+	s = subject_add("clone", "umpsc");
+	s->producers = 0;
+	s->transport = transport_find("umpsc");
+	s->open = transport_open;
+	s->run = clone_umpsc_run;
+	s->close = transport_close;
+
+	s = subject_add("clone", "fifo");
+	s->producers = 0;
+	s->open = clone_fifo_open;
+	s->run = clone_fifo_run;
+	s->close = clone_fifo_close;
+}
+
 /* ---- floor: what nothing can be cheaper than ---------------------------- */
 
 static int floor_open(struct subject *s)
@@ -277,6 +598,15 @@ void speed_cases(void)
 		"umpsc",	  "pipe",   "pipe-packet", "unix-dgram",
 		"unix-seqpacket", "mqueue", "sysv",
 	};
+	static const char *const stream_peers[] = { "umpsc", "pipe",
+						    "unix-seqpacket",
+						    "mqueue" };
+	static const unsigned int stream_producers[] = { 1, 4 };
+	static const char *const wake_peers[] = { "umpsc", "eventfd", "pipe" };
+	static const char *const uring_peers[] = { "umpsc", "pipe" };
+	static const char *const create_peers[] = { "umpsc", "pipe",
+						    "unix-seqpacket",
+						    "eventfd" };
 	size_t i, j;
 
 	group_new();
@@ -291,4 +621,22 @@ void speed_cases(void)
 	}
 	for (i = 0; i < ARRAY_SIZE(sizes); i++)
 		batch_case(sizes[i]);
+	for (i = 0; i < ARRAY_SIZE(stream_producers); i++) {
+		group_new();
+		for (j = 0; j < ARRAY_SIZE(stream_peers); j++)
+			stream_add(stream_peers[j], stream_producers[i]);
+	}
+	group_new();
+	for (i = 0; i < ARRAY_SIZE(wake_peers); i++)
+		wake_add(wake_peers[i]);
+	group_new();
+	for (i = 0; i < ARRAY_SIZE(uring_peers); i++)
+		uring_add(uring_peers[i]);
+	group_new();
+	for (i = 0; i < ARRAY_SIZE(create_peers); i++)
+		create_add(create_peers[i]);
+	clone_case();
+	group_new();
+	backlog_add(1000);
+	backlog_add(MILLION);
 }

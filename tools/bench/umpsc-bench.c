@@ -25,13 +25,16 @@
 #include <errno.h>
 #include <linux/perf_event.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -42,7 +45,7 @@
 #define SAMPLE_NS 1000000
 
 #define SUBJECTS_MAX 256
-#define SAMPLES 40
+#define SAMPLES 20
 #define SAMPLES_QUICK 5
 #define BAR 40
 
@@ -64,6 +67,51 @@ double now_ns(void)
 void NORETURN die(const char *what)
 {
 	err(1, "%s", what);
+}
+
+/* ---- Processes ---------------------------------------------------------- */
+
+static void cpu_pin(int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+		die("pinning to a CPU");
+}
+
+/* For what runs beside the measuring process: where there is another CPU, on that. */
+void other_cpu(void)
+{
+	static const int others = 1;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) > others)
+		cpu_pin(others);
+}
+
+/* A child that dies with us. */
+pid_t process_new(void)
+{
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (!pid)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return pid;
+}
+
+void process_end(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid)
+		die("waiting for a process");
+	if (status)
+		errx(1, "a process failed: status %#x", status);
 }
 
 /* ---- Subjects ----------------------------------------------------------- */
@@ -137,13 +185,12 @@ static long tracepoint_id(void)
 	return id;
 }
 
-/* Of this process and of those that it starts; -1 where the kernel does not tell. */
-static int calls_open(void)
+/* Of @pid (0: us) and of those that it starts; -1 where the kernel does not tell. */
+static int calls_open(pid_t pid)
 {
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_TRACEPOINT,
 		.size = sizeof(attr),
-		.disabled = 1,
 		.inherit = 1,
 	};
 	long id = tracepoint_id();
@@ -151,37 +198,48 @@ static int calls_open(void)
 	if (id < 0)
 		return -1;
 	attr.config = id;
-	return syscall(SYS_perf_event_open, &attr, 0, -1, -1,
+	return syscall(SYS_perf_event_open, &attr, pid, -1, -1,
 		       PERF_FLAG_FD_CLOEXEC);
 }
 
-static uint64_t calls_of_run(struct subject *s, int fd, unsigned int n)
+static uint64_t calls_read(int fd)
 {
-	uint64_t before, after;
+	uint64_t count = 0;
 
-	if (read(fd, &before, sizeof(before)) != sizeof(before))
+	if (fd >= 0 && read(fd, &count, sizeof(count)) != sizeof(count))
 		die("counting system calls");
-	if (ioctl(fd, PERF_EVENT_IOC_ENABLE, 0))
-		die("counting system calls");
+	return count;
+}
+
+static uint64_t calls_of_run(struct subject *s, unsigned int n, int own,
+			     int childs)
+{
+	uint64_t before = calls_read(own) + calls_read(childs);
+
 	s->run(s, n);
-	if (ioctl(fd, PERF_EVENT_IOC_DISABLE, 0) ||
-	    read(fd, &after, sizeof(after)) != sizeof(after))
-		die("counting system calls");
-	return after - before;
+	return calls_read(own) + calls_read(childs) - before;
 }
 
 /* What two runs have in common is not the messages'. */
 static void subject_count_calls(struct subject *s, unsigned int n)
 {
+	int own, childs = -1;
 	uint64_t once, twice;
-	int fd = calls_open();
 
-	if (fd < 0)
+	/* Whoever is asked once, or for bytes, sends to be looked at. */
+	if (s->worst || !strcmp(s->metric, "bytes"))
 		return;
-	once = calls_of_run(s, fd, n);
-	twice = calls_of_run(s, fd, 2 * n);
+	own = calls_open(0);
+	if (own < 0)
+		return;
+	if (s->child)
+		childs = calls_open(s->child);
+	once = calls_of_run(s, n, own, childs);
+	twice = calls_of_run(s, 2 * n, own, childs);
 	s->calls = (double)(twice - once) / n;
-	close(fd);
+	close(own);
+	if (childs >= 0)
+		close(childs);
 }
 
 /* ---- Measuring ---------------------------------------------------------- */
@@ -210,7 +268,8 @@ static void subject_print(struct subject *s)
 	} else {
 		qsort(s->samples, s->taken, sizeof(*s->samples),
 		      compare_doubles);
-		value = subject_quantile(s, options.native ? 0.5 : 0);
+		value = subject_quantile(
+			s, s->worst ? 1 : (options.native ? 0.5 : 0));
 		printf("row\t%s\t%s\t%s\t%u\t%u\t%u\t%s\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\n",
 		       kernel.release, s->name, s->peer, s->bytes, s->producers,
 		       s->batch, s->metric, value, subject_quantile(s, 0),
@@ -307,18 +366,22 @@ static void group_run(struct subject *first, unsigned int n, char *buffer)
 /* For a profiler: nothing but the messages of one subject. */
 static void subject_loop(struct subject *s, char *buffer)
 {
+	unsigned int n;
+
 	s->buffer = buffer;
 	s->error = -s->open(s);
 	if (s->error) {
 		subject_print(s);
 		return;
 	}
-	subject_count_calls(s, subject_calibrate(s));
+	s->count = subject_calibrate(s);
+	subject_count_calls(s, s->count);
 	printf("running\t%.4f\n", s->calls);
 	fflush(stdout);
 	/* Time for what prints it. */
 	sleep(1);
-	s->run(s, options.loop);
+	for (n = 0; n < options.loop; n += s->count)
+		s->run(s, s->count);
 	s->close(s);
 }
 
@@ -333,7 +396,6 @@ static int misused(void)
 int main(int argc, char **argv)
 {
 	unsigned int at, n;
-	cpu_set_t cpus;
 	char *buffer;
 	int option;
 
@@ -372,14 +434,13 @@ int main(int argc, char **argv)
 	if (!options.samples)
 		options.samples = options.quick ? SAMPLES_QUICK : SAMPLES;
 	uname(&kernel);
-	CPU_ZERO(&cpus);
-	CPU_SET(0, &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
-		die("pinning to CPU 0");
+	cpu_pin(0);
 	if (!options.native)
 		sleep(SETTLE_SECONDS);
 
+	idle_case();
 	speed_cases();
+	memory_cases();
 	subjects_choose();
 	if (!n_subjects)
 		errx(2, "no such case");
