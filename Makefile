@@ -83,7 +83,7 @@ check:
 	@tools/check
 
 bench:
-	@tools/bench/run
+	@tools/bench/run $(if $(NATIVE),--native) $(if $(PLOT),--plot) $(BENCH)
 
 vm:
 	@tools/vm/shell $(KERNEL)
