@@ -133,9 +133,7 @@ static struct subject *messages_add(unsigned int bytes, unsigned int batch,
 static unsigned int batch_that_fills(void)
 {
 	static char buffer[BATCH_MAX * 96];
-	struct subject s = { .bytes = 64,
-			     .packed = true,
-			     .buffer = buffer };
+	struct subject s = { .bytes = 64, .packed = true, .buffer = buffer };
 	unsigned int batch, best = 42;
 	double each, least = 1e9;
 	struct umpsc_info info;

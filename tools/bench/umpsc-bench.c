@@ -163,7 +163,8 @@ static void subjects_choose(void)
 	unsigned int i, n = 0;
 
 	for (i = 0; i < n_subjects; i++)
-		if ((!options.peer || !strcmp(options.peer, subjects[i].peer)) &&
+		if ((!options.peer ||
+		     !strcmp(options.peer, subjects[i].peer)) &&
 		    (!options.bytes || options.bytes == subjects[i].bytes))
 			subjects[n++] = subjects[i];
 	n_subjects = n;
