@@ -76,6 +76,11 @@ build/tools/umpsc-bench: $(wildcard tools/bench/*.[ch]) $(USER_DEPENDS)
 	@mkdir -p $(@D)
 	$(CC) $(USER_CFLAGS) -static -o $@ $(filter tools/bench/%.c,$^) -luring
 
+# Not one of the tools: it needs liburcu-dev.
+build/tools/umpsc-queue-bench: tools/bench/queue/umpsc-queue-bench.c include/umpsc_queue.h selftests/queue/shim.h
+	@mkdir -p $(@D)
+	$(CC) $(USER_CFLAGS) -Iinclude -Iselftests/queue -o $@ $<
+
 demo:
 	@tools/demo/run $(SABOTAGE)
 

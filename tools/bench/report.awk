@@ -18,6 +18,12 @@ BEGIN {
 	require("close", "umpsc", "64", "0", "1000000")
 	require("floor", "getppid", "0", "1", "1")
 	require("floor", "null-write zero-read", "64", "1", "1")
+	if (native) {
+		# Of the others nothing is required where the module may not be there.
+		n_requirements = 0
+		require("queue", "umpsc wfcqueue mutex", "0", "1 2 4 8", "1")
+		require("queue-callgrind", "umpsc wfcqueue mutex", "0", "1", "1")
+	}
 
 	# The 64-byte pairs that the machine's description has, of 6.12.
 	reference["pipe"] = 2270
@@ -50,6 +56,7 @@ function problem(text) {
 }
 
 function wanted(name) {
+	sub(/-callgrind$/, "", name)
 	return cases == "" || index("," cases ",", "," name ",")
 }
 
@@ -122,7 +129,7 @@ function requirements_check(    i, j, key, part, kernel) {
 
 function describe(key,    part) {
 	split(key, part, " ")
-	return part[1] " " part[2] (part[3] ? ", " part[3] " bytes" : "") (part[4] > 1 ? ", " part[4] " producers" : "") \
+	return part[1] " " part[2] (part[3] ? ", " part[3] " bytes" : "") (part[4] > 1 ? ", " part[4] (part[1] == "queue" ? " threads" : " producers") : "") \
 		(part[5] > 1 ? (part[1] == "batch" || part[1] == "memory" ? ", batches of " : ", queued ") part[5] : "")
 }
 
@@ -144,6 +151,7 @@ function table_print(    i, j, key, part, group, last, line, u, kernel) {
 	else
 		print "Instructions for each message: the least of samples in turns; +: how far above it the median lies."
 	print "umpsc/: what umpsc needs over what this peer needs; below 1 umpsc is ahead."
+	print "from: how many send.  batch: messages of a call; in backlog and close, messages queued.  calls: system calls."
 	print ""
 	line = sprintf("%-8s %8s %5s %8s  %-15s", "case", "bytes", "from", "batch", "peer")
 	for (j = 1; j <= kernel_number; j++)
@@ -171,7 +179,8 @@ function table_print(    i, j, key, part, group, last, line, u, kernel) {
 				part[2] != "umpsc" && (kernel, u) in value ? sprintf("%.2f", value[kernel, u] / value[kernel, key]) : "")
 		}
 		line = line sprintf("  %8s", calls_text(key))
-		print line (metric[key] == "bytes" ? "  bytes" : metric[key] == "ns" && !native ? "  ns, the longest delay" : "")
+		print line (metric[key] == "bytes" ? "  bytes" : metric[key] == "ns" && !native ? "  ns, the longest delay" : \
+			metric[key] == "insn" && native ? "  instructions" : "")
 	}
 	print ""
 }
@@ -193,12 +202,20 @@ function spread(kernel, key) {
 	return sprintf("+%.1f%%", 100 * (median[kernel, key] / value[kernel, key] - 1))
 }
 
-function absences_print(    i, part) {
+# One line for all that a peer lacks for the same reason.
+function absences_print(    i, part, key, what, list, n, lines) {
 	for (i = 1; i <= n_absences; i++) {
 		split(absences[i], part, SUBSEP)
-		print "not measured on Linux " part[1] ": " describe(part[2]) ": " absent[part[1], part[2]]
+		split(part[2], key, " ")
+		what = part[1] ": " key[2] ": " absent[part[1], part[2]]
+		if (!(what in list))
+			lines[++n] = what
+		if (index(list[what] ",", " " key[1] ",") == 0)
+			list[what] = list[what] (list[what] == "" ? " " : ", ") key[1]
 	}
-	if (n_absences)
+	for (i = 1; i <= n; i++)
+		print "NOT MEASURED on Linux " lines[i] ":" list[lines[i]]
+	if (n)
 		print ""
 }
 
@@ -274,12 +291,12 @@ function goal(text, key, goal_ratio, least_ratio, other,    j, kernel, mine, the
 		} else {
 			theirs = value[kernel, other]
 			split(other, goal_part, " ")
-			name = goal_part[5] " queued"
+			name = goal_part[5] > 1 ? goal_part[5] " queued" : goal_part[2]
 		}
 		if (!theirs)
 			continue
 		# 6.1 may be 5 % behind what is asked of 6.12.
-		allow = short(kernel) == "6.1" ? 1.05 : 1
+		allow = short(kernel) == "6.1" && !native ? 1.05 : 1
 		ratio = mine / theirs
 		printf "%-34s %-5s %9s %9s  %-15s %6.3f %6.3f %8.3f  %s\n", text, short(kernel), number(mine), number(theirs), name, \
 			ratio, goal_ratio * allow, least_ratio * allow, verdict(ratio, goal_ratio * allow, least_ratio * allow)
@@ -304,7 +321,7 @@ function goal_absolute(text, key, unit, most, least_most,    j, kernel, mine) {
 	}
 }
 
-function goals_print(    i, sizes, n) {
+function goals_print() {
 	printf "%-34s %-5s %9s %9s  %-15s %6s %6s %8s  %s\n", "goal", "Linux", "umpsc", "best", "peer", "ratio", "goal", "at least", "verdict"
 	goal("pair, 8 bytes", "pair umpsc 8 1 1", 0.80, 0.90)
 	goal("pair, 64 bytes", "pair umpsc 64 1 1", 0.80, 0.90)
@@ -318,14 +335,15 @@ function goals_print(    i, sizes, n) {
 	goal("wake-up there and back", "wake umpsc 8 1 1", 1.00, 1.10)
 	goal("io_uring write and read", "uring umpsc 64 1 1", 0.90, 1.00)
 	goal("pair with 1,000,000 queued", "backlog umpsc 64 1 1000000", 1.00, 1.10, "backlog umpsc 64 1 1000")
+	goal("queue and state word, 2 threads", "queue umpsc 0 2 1", 1.00, 1.20, "queue wfcqueue 0 2 1")
 	goal_absolute("memory, 64 bytes alone", "memory umpsc 64 1 1", "bytes", 128, 128)
 	goal_absolute("memory, batches that fill pages", "memory umpsc 64 1 any", "bytes", 104, 104)
 	goal_absolute("memory, batches of 64", "memory umpsc 64 1 64", "bytes", 128, 128)
 	goal_absolute("memory, an empty channel", "memory umpsc 0 0 0", "bytes", 1024, 1024)
 	goal_absolute("memory, 1 MiB, with its header", "memory umpsc 1048576 1 1", "bytes", 1052672, 1052672)
 	goal_absolute("longest delay, closing 1,000,000", "close umpsc 64 0 1000000", "ns", 1000000, 10000000)
-	printf "\n%d goals: %d reached, %d within what is the least, %d missed (6.1: within 5%% of what is asked of 6.12)\n\n", \
-		goals_judged, goals_reached, goals_least, goals_judged - goals_reached - goals_least
+	printf "\n%d goals: %d reached, %d within what is the least, %d missed%s\n\n", goals_judged, goals_reached, \
+		goals_least, goals_judged - goals_reached - goals_least, native ? "" : " (6.1: within 5% of what is asked of 6.12)"
 }
 
 # ---- JSON ---------------------------------------------------------------------
@@ -392,7 +410,7 @@ function svg_write(    i, key, part, group, last, y, kernel, most, width, h) {
 }
 
 function svg_shown(kernel, key) {
-	return (kernel, key) in value && key ~ /^(pair|batch|stream|wake|uring|create|clone) /
+	return (kernel, key) in value && key ~ /^(pair|batch|stream|wake|uring|create|clone|queue) /
 }
 
 function svg_group(key,    part) {
@@ -405,13 +423,11 @@ END {
 	if (!quiet) {
 		table_print()
 		absences_print()
-		if (!native) {
+		if (!native)
 			references_print()
-			goals_print()
-		}
+		goals_print()
 	}
-	if (!native)
-		requirements_check()
+	requirements_check()
 	if (json != "/dev/null")
 		json_write()
 	if (svg != "/dev/null")

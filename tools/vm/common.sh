@@ -52,6 +52,7 @@ kernel_dir() {
 
 part_cached() {
 	case $1 in
+	none) ;;
 	python) [ -d "$CACHE/python" ] ;;
 	lint) [ -d "$CACHE/lint" ] ;;
 	*) kernel_dir "$1" > /dev/null ;;

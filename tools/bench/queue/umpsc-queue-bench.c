@@ -3,9 +3,10 @@
  * umpsc-queue-bench: the queue of a channel with its state word, and other ways to
  * build one, in userspace
  *
- * umpsc-queue-bench [-t THREADS] [-n SAMPLES] [-q] [-p] [-1 KIND MESSAGES]
- *	-t: only with so many threads; -q: short samples; -p: a progress bar;
- *	-1: only put MESSAGES through KIND, in one thread, for a tool that counts
+ * umpsc-queue-bench [-t THREADS] [-n SAMPLES] [-q] [-p] [-c CASES] [-1 KIND MESSAGES]
+ *	-t: only with so many threads; -q: short samples; -p: tell how far it is;
+ *	-1: only put MESSAGES through KIND, in one thread, for a tool that counts;
+ *	-c is for umpsc-bench
  *
  * One thread puts a message in and takes it out.  Of two and more, one takes and
  * the others put.  A message costs what its sender does to publish it and what the
@@ -648,12 +649,14 @@ int main(int argc, char **argv)
 	bool progress = false;
 	int option;
 
-	while ((option = getopt(argc, argv, "1:n:pqt:")) != -1) {
+	while ((option = getopt(argc, argv, "1:c:n:pqt:")) != -1) {
 		switch (option) {
 		case '1':
 			if (optind + 1 != argc)
 				return misused();
 			return run_one(optarg, atoi(argv[optind]));
+		case 'c':
+			break;
 		case 'n':
 			n = atoi(optarg);
 			break;
