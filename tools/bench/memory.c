@@ -390,7 +390,7 @@ static void close_add(const char *peer, unsigned int queued,
 	s->batch = queued;
 	s->worst = true;
 	s->count = 1;
-	s->samples_max = CLOSE_SAMPLES;
+	s->samples_max = options.quick ? 1 : CLOSE_SAMPLES;
 	s->open = open;
 	s->run = run;
 	s->close = watch_end;

@@ -265,7 +265,10 @@ static void subject_print(struct subject *s)
 	if (s->error) {
 		printf("absent\t%s\t%s\t%s\t%u\t%u\t%u\t%s\n", kernel.release,
 		       s->name, s->peer, s->bytes, s->producers, s->batch,
-		       strerror(s->error));
+		       access("/dev/umpsc", F_OK) &&
+				       !strcmp(s->peer, "umpsc") ?
+			       "there is no /dev/umpsc" :
+			       strerror(s->error));
 	} else {
 		qsort(s->samples, s->taken, sizeof(*s->samples),
 		      compare_doubles);
