@@ -253,9 +253,9 @@ static void channels_add(void)
 
 /* What the watcher and the watched share. */
 struct watch {
-	volatile bool armed;
-	volatile bool stop;
-	volatile double longest_ns;
+	_Atomic bool armed;
+	_Atomic bool stop;
+	_Atomic double longest_ns;
 };
 
 static void timespec_add(struct timespec *ts, long ns)

@@ -329,7 +329,7 @@ function goal_absolute(text, key, unit, most, least_most,    j, kernel, mine) {
 	for (j = kernel_number; j; j--) {
 		kernel = kernels[j]
 		mine = key
-		if (key ~ /any$/)
+		if (kernel in any_batch)
 			sub(/any$/, any_batch[kernel], mine)
 		if (!((kernel, mine) in value))
 			continue

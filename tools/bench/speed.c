@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -218,6 +219,7 @@ static void batch_case(unsigned int bytes)
 #define STREAM_MESSAGES_QUICK 2000
 #define STREAM_SAMPLES 8
 #define STREAM_PRODUCERS_MAX 8
+#define GATE_NS 20e6
 
 static void NORETURN stream_produce(struct subject *s, int gate, unsigned int n)
 {
@@ -248,8 +250,12 @@ static double stream_run(struct subject *s, unsigned int n)
 		if (!pids[i])
 			stream_produce(s, gate[0], n / s->producers);
 	}
-	/* Time for all of them to come to the gate. */
-	usleep(20000);
+	/*
+	 * Time for all of them to come to the gate; awake, as a scheduler that owes
+	 * something to a reader that slept would switch to it for each message.
+	 */
+	for (start = now_ns(); now_ns() - start < GATE_NS;)
+		sched_yield();
 	start = now_ns();
 	if (write(gate[1], "gogogogo", s->producers) != (int)s->producers)
 		die("starting the producers");

@@ -224,13 +224,11 @@ static int sysv_open(struct conduit *c, size_t bytes, size_t queue)
 	if (c->tx < 0)
 		return -errno;
 	c->rx = c->tx;
-	if (msgctl(c->tx, IPC_STAT, &state)) {
-		err = -errno;
-	} else if (state.msg_qbytes < bytes * queue) {
-		err = -EMSGSIZE;
-	} else {
+	err = msgctl(c->tx, IPC_STAT, &state) ? -errno : 0;
+	if (!err && state.msg_qbytes >= bytes * queue)
 		return 0;
-	}
+	if (!err)
+		err = -EMSGSIZE;
 	msgctl(c->tx, IPC_RMID, NULL);
 	return err;
 }

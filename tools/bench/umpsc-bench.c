@@ -5,11 +5,11 @@
  * umpsc-bench [-c CASE[,CASE]...] [-P PEER] [-b BYTES] [-n SAMPLES] [-q] [-N] [-p]
  *		[-l MESSAGES]
  *	-c, -P, -b: only these cases, this peer, messages of this size; -n: samples of
- *	each subject; -q: quick, for tests; -l: measure nothing, but say "running" and
- *	how many system calls a message takes, and go through so many messages, for
- *	tools that look on; -N: this is a machine's own clock: nanoseconds, the median, pinned to a CPU,
- *	and what cannot be measured is told and left out; -p: a progress bar on
- *	standard error
+ *	each subject; -q: quick, for tests; -p: a progress bar on standard error;
+ *	-N: this is a machine's own clock: nanoseconds, the median, pinned to a CPU,
+ *	and what cannot be measured is told and left out;
+ *	-l: measure nothing, but say "running" and how many system calls a message
+ *	takes, and go through so many messages, for tools that look on
  *
  * Without -N the clock has to count instructions (tools/vm/run --icount): the
  * figure is then the minimum of the samples, each of which is shorter than the
@@ -174,8 +174,9 @@ static void subjects_choose(void)
 
 static long tracepoint_id(void)
 {
-	FILE *file = fopen(
-		"/sys/kernel/tracing/events/raw_syscalls/sys_enter/id", "r");
+	static const char path[] =
+		"/sys/kernel/tracing/events/raw_syscalls/sys_enter/id";
+	FILE *file = fopen(path, "r");
 	long id = -1;
 
 	if (!file)
@@ -213,34 +214,36 @@ static uint64_t calls_read(int fd)
 }
 
 static uint64_t calls_of_run(struct subject *s, unsigned int n, int own,
-			     int childs)
+			     int other)
 {
-	uint64_t before = calls_read(own) + calls_read(childs);
+	uint64_t before = calls_read(own) + calls_read(other);
 
 	s->run(s, n);
-	return calls_read(own) + calls_read(childs) - before;
+	return calls_read(own) + calls_read(other) - before;
 }
 
 /* What two runs have in common is not the messages'. */
 static void subject_count_calls(struct subject *s, unsigned int n)
 {
-	int own, childs = -1;
-	uint64_t once, twice;
+	int own, other = -1;
+	double once, twice;
 
-	/* Whoever is asked once, or for bytes, sends to be looked at. */
+	/* Those that are measured once, or in bytes, are not about calls. */
 	if (s->worst || !strcmp(s->metric, "bytes"))
 		return;
 	own = calls_open(0);
 	if (own < 0)
 		return;
 	if (s->child)
-		childs = calls_open(s->child);
-	once = calls_of_run(s, n, own, childs);
-	twice = calls_of_run(s, 2 * n, own, childs);
-	s->calls = (double)(twice - once) / n;
+		other = calls_open(s->child);
+	once = calls_of_run(s, n, own, other);
+	twice = calls_of_run(s, 2 * n, own, other);
+	/* Less for more: something else was counted as well. */
+	if (twice >= once)
+		s->calls = (twice - once) / n;
 	close(own);
-	if (childs >= 0)
-		close(childs);
+	if (other >= 0)
+		close(other);
 }
 
 /* ---- Measuring ---------------------------------------------------------- */
@@ -258,29 +261,32 @@ static double subject_quantile(struct subject *s, double part)
 	return s->samples[(unsigned int)(part * (s->taken - 1) + 0.5)];
 }
 
+static void subject_print_absent(struct subject *s)
+{
+	const char *why = strerror(s->error);
+
+	if (!strcmp(s->peer, "umpsc") && access("/dev/umpsc", F_OK))
+		why = "there is no /dev/umpsc";
+	printf("absent\t%s\t%s\t%s\t%u\t%u\t%u\t%s\n", kernel.release, s->name,
+	       s->peer, s->bytes, s->producers, s->batch, why);
+	fflush(stdout);
+}
+
 static void subject_print(struct subject *s)
 {
-	double value;
+	static const double quantiles[] = { 0, 0.25, 0.5, 0.75, 1 };
+	double which = options.native ? 0.5 : 0;
+	size_t i;
 
-	if (s->error) {
-		printf("absent\t%s\t%s\t%s\t%u\t%u\t%u\t%s\n", kernel.release,
-		       s->name, s->peer, s->bytes, s->producers, s->batch,
-		       access("/dev/umpsc", F_OK) &&
-				       !strcmp(s->peer, "umpsc") ?
-			       "there is no /dev/umpsc" :
-			       strerror(s->error));
-	} else {
-		qsort(s->samples, s->taken, sizeof(*s->samples),
-		      compare_doubles);
-		value = subject_quantile(
-			s, s->worst ? 1 : (options.native ? 0.5 : 0));
-		printf("row\t%s\t%s\t%s\t%u\t%u\t%u\t%s\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\n",
-		       kernel.release, s->name, s->peer, s->bytes, s->producers,
-		       s->batch, s->metric, value, subject_quantile(s, 0),
-		       subject_quantile(s, 0.25), subject_quantile(s, 0.5),
-		       subject_quantile(s, 0.75), subject_quantile(s, 1),
-		       s->calls);
-	}
+	if (s->worst)
+		which = 1;
+	qsort(s->samples, s->taken, sizeof(*s->samples), compare_doubles);
+	printf("row\t%s\t%s\t%s\t%u\t%u\t%u\t%s\t%.2f", kernel.release, s->name,
+	       s->peer, s->bytes, s->producers, s->batch, s->metric,
+	       subject_quantile(s, which));
+	for (i = 0; i < ARRAY_SIZE(quantiles); i++)
+		printf("\t%.2f", subject_quantile(s, quantiles[i]));
+	printf("\t%.2f\n", s->calls);
 	fflush(stdout);
 }
 
@@ -359,10 +365,12 @@ static void group_run(struct subject *first, unsigned int n, char *buffer)
 	}
 	for (i = 0; i < n; i++) {
 		s = &first[i];
-		if (!s->error) {
-			subject_count_calls(s, s->count);
-			s->close(s);
+		if (s->error) {
+			subject_print_absent(s);
+			continue;
 		}
+		subject_count_calls(s, s->count);
+		s->close(s);
 		subject_print(s);
 	}
 }
@@ -375,7 +383,7 @@ static void subject_loop(struct subject *s, char *buffer)
 	s->buffer = buffer;
 	s->error = -s->open(s);
 	if (s->error) {
-		subject_print(s);
+		subject_print_absent(s);
 		return;
 	}
 	s->count = subject_calibrate(s);
@@ -456,10 +464,10 @@ int main(int argc, char **argv)
 	}
 	for (at = 0; at < n_subjects; at += n) {
 		progress(at, &subjects[at]);
-		for (n = 1; at + n < n_subjects &&
-			    subjects[at + n].group == subjects[at].group;
-		     n++)
-			;
+		n = 1;
+		while (at + n < n_subjects &&
+		       subjects[at + n].group == subjects[at].group)
+			n++;
 		group_run(&subjects[at], n, buffer);
 	}
 	progress(n_subjects, NULL);

@@ -24,6 +24,7 @@
 #include <err.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdalign.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,8 +41,7 @@
 #include "umpsc_queue.h"
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define LINE __attribute__((aligned(64)))
-#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define LINE 64
 
 #define THREADS_MAX 8
 #define MESSAGES 400000
@@ -60,37 +60,49 @@
  * @busy: under way
  */
 struct node {
-	union {
+	alignas(LINE) union {
 		struct umpsc_link link;
 		struct cds_wfcq_node wfc;
 		struct node *next;
 	};
 	bool busy;
-} LINE;
+};
 
 /* One kind uses some of it.  What senders write and what the receiver writes is apart. */
 struct queue {
-	struct umpsc_queue umpsc LINE;
+	alignas(LINE) struct umpsc_queue umpsc;
 
-	u64 state LINE;
+	alignas(LINE) u64 state;
 	struct node *tail;
-	bool locked;
 	struct node *list;
-	struct node *head LINE;
+	bool locked;
+	alignas(LINE) struct node *head;
 	u64 taken;
-	struct node stub LINE;
+	alignas(LINE) struct node stub;
 
-	struct cds_wfcq_tail wfc_tail LINE;
-	struct __cds_wfcq_head wfc_head LINE;
+	alignas(LINE) struct cds_wfcq_tail wfc_tail;
+	alignas(LINE) struct __cds_wfcq_head wfc_head;
 
-	pthread_mutex_t mutex LINE;
+	alignas(LINE) pthread_mutex_t mutex;
+};
+
+enum role {
+	PRODUCE,
+	CONSUME,
+	BOTH,
+};
+
+/* What one thread has to do. */
+struct work {
+	enum role role;
+	struct queue *queue;
+	struct node *nodes;
+	unsigned int messages;
 };
 
 struct kind {
 	const char *name;
-	void (*produce)(struct queue *q, struct node *nodes, unsigned int n);
-	void (*consume)(struct queue *q, unsigned int n);
-	void (*both)(struct queue *q, struct node *nodes, unsigned int n);
+	void (*work)(struct work *w);
 };
 
 /* ---- Loops, into which each kind is inlined ------------------------------ */
@@ -107,8 +119,8 @@ static void wait_a_little(unsigned int *tries)
 		sched_yield();
 }
 
-static ALWAYS_INLINE void produce(struct queue *q, struct node *nodes,
-				  unsigned int n, push_fn push)
+static __always_inline void produce(struct queue *q, struct node *nodes,
+				    unsigned int n, push_fn push)
 {
 	unsigned int i, tries = 0;
 	struct node *node;
@@ -123,7 +135,7 @@ static ALWAYS_INLINE void produce(struct queue *q, struct node *nodes,
 	}
 }
 
-static ALWAYS_INLINE void consume(struct queue *q, unsigned int n, pop_fn pop)
+static __always_inline void consume(struct queue *q, unsigned int n, pop_fn pop)
 {
 	unsigned int tries = 0;
 	struct node *node;
@@ -139,8 +151,8 @@ static ALWAYS_INLINE void consume(struct queue *q, unsigned int n, pop_fn pop)
 	}
 }
 
-static ALWAYS_INLINE void both(struct queue *q, struct node *nodes,
-			       unsigned int n, push_fn push, pop_fn pop)
+static __always_inline void both(struct queue *q, struct node *nodes,
+				 unsigned int n, push_fn push, pop_fn pop)
 {
 	unsigned int i;
 
@@ -149,27 +161,24 @@ static ALWAYS_INLINE void both(struct queue *q, struct node *nodes,
 			errx(1, "a message is missing");
 }
 
-#define KIND(id, name_, push, pop)                                    \
-	static void id##_produce(struct queue *q, struct node *nodes, \
-				 unsigned int n)                      \
-	{                                                             \
-		produce(q, nodes, n, push);                           \
-	}                                                             \
-	static void id##_consume(struct queue *q, unsigned int n)     \
-	{                                                             \
-		consume(q, n, pop);                                   \
-	}                                                             \
-	static void id##_both(struct queue *q, struct node *nodes,    \
-			      unsigned int n)                         \
-	{                                                             \
-		both(q, nodes, n, push, pop);                         \
-	}                                                             \
-	static const struct kind id##_kind = { name_, id##_produce,   \
-					       id##_consume, id##_both }
+static __always_inline void work(struct work *w, push_fn push, pop_fn pop)
+{
+	switch (w->role) {
+	case PRODUCE:
+		produce(w->queue, w->nodes, w->messages, push);
+		break;
+	case CONSUME:
+		consume(w->queue, w->messages, pop);
+		break;
+	case BOTH:
+		both(w->queue, w->nodes, w->messages, push, pop);
+		break;
+	}
+}
 
 /* ---- umpsc: as umpsc_core.c drives include/umpsc_queue.h ----------------- */
 
-static ALWAYS_INLINE bool umpsc_push(struct queue *q, struct node *node)
+static __always_inline bool umpsc_push(struct queue *q, struct node *node)
 {
 	bool open;
 
@@ -181,7 +190,7 @@ static ALWAYS_INLINE bool umpsc_push(struct queue *q, struct node *node)
 	return open;
 }
 
-static ALWAYS_INLINE struct node *umpsc_pop(struct queue *q)
+static __always_inline struct node *umpsc_pop(struct queue *q)
 {
 	struct umpsc_link *link;
 
@@ -194,7 +203,10 @@ static ALWAYS_INLINE struct node *umpsc_pop(struct queue *q)
 	return (struct node *)link;
 }
 
-KIND(umpsc, "umpsc", umpsc_push, umpsc_pop);
+static void umpsc_work(struct work *w)
+{
+	work(w, umpsc_push, umpsc_pop);
+}
 
 /*
  * ---- The state word of the others ------------------------------------------
@@ -205,7 +217,7 @@ KIND(umpsc, "umpsc", umpsc_push, umpsc_pop);
  * instant at which @taken did not change.
  */
 
-static ALWAYS_INLINE bool state_accept(struct queue *q)
+static __always_inline bool state_accept(struct queue *q)
 {
 	u64 old = __atomic_fetch_add(&q->state, UMPSC_ENTRY, __ATOMIC_ACQUIRE);
 
@@ -215,14 +227,14 @@ static ALWAYS_INLINE bool state_accept(struct queue *q)
 	return false;
 }
 
-static ALWAYS_INLINE bool state_empty(struct queue *q, bool split)
+static __always_inline bool state_empty(struct queue *q, bool split)
 {
 	u64 state = __atomic_load_n(&q->state, __ATOMIC_ACQUIRE);
 
 	return (split ? state - q->taken : state) < UMPSC_ENTRY;
 }
 
-static ALWAYS_INLINE void state_taken(struct queue *q, bool split)
+static __always_inline void state_taken(struct queue *q, bool split)
 {
 	if (split)
 		__atomic_store_n(&q->taken, q->taken + UMPSC_ENTRY,
@@ -233,7 +245,7 @@ static ALWAYS_INLINE void state_taken(struct queue *q, bool split)
 
 /* ---- spinlock: a list, its lock taken by an exchange --------------------- */
 
-static ALWAYS_INLINE void spin_lock(struct queue *q)
+static __always_inline void spin_lock(struct queue *q)
 {
 	unsigned int tries = 0;
 
@@ -242,12 +254,12 @@ static ALWAYS_INLINE void spin_lock(struct queue *q)
 			wait_a_little(&tries);
 }
 
-static ALWAYS_INLINE void spin_unlock(struct queue *q)
+static __always_inline void spin_unlock(struct queue *q)
 {
 	__atomic_store_n(&q->locked, false, __ATOMIC_RELEASE);
 }
 
-static ALWAYS_INLINE void list_push_locked(struct queue *q, struct node *node)
+static __always_inline void list_push_locked(struct queue *q, struct node *node)
 {
 	node->next = NULL;
 	if (q->list)
@@ -257,7 +269,7 @@ static ALWAYS_INLINE void list_push_locked(struct queue *q, struct node *node)
 	q->tail = node;
 }
 
-static ALWAYS_INLINE struct node *list_pop_locked(struct queue *q)
+static __always_inline struct node *list_pop_locked(struct queue *q)
 {
 	struct node *node = q->list;
 
@@ -266,7 +278,7 @@ static ALWAYS_INLINE struct node *list_pop_locked(struct queue *q)
 	return node;
 }
 
-static ALWAYS_INLINE bool spin_push(struct queue *q, struct node *node)
+static __always_inline bool spin_push(struct queue *q, struct node *node)
 {
 	bool open;
 
@@ -281,7 +293,7 @@ static ALWAYS_INLINE bool spin_push(struct queue *q, struct node *node)
 	return open;
 }
 
-static ALWAYS_INLINE struct node *spin_pop(struct queue *q)
+static __always_inline struct node *spin_pop(struct queue *q)
 {
 	struct node *node;
 
@@ -294,10 +306,13 @@ static ALWAYS_INLINE struct node *spin_pop(struct queue *q)
 	return node;
 }
 
-KIND(spin, "spinlock", spin_push, spin_pop);
+static void spin_work(struct work *w)
+{
+	work(w, spin_push, spin_pop);
+}
 
 /* Split, and the receiver takes the whole list at once. */
-static ALWAYS_INLINE struct node *spin_split_pop(struct queue *q)
+static __always_inline struct node *spin_split_pop(struct queue *q)
 {
 	struct node *node = q->head;
 
@@ -314,11 +329,14 @@ static ALWAYS_INLINE struct node *spin_split_pop(struct queue *q)
 	return node;
 }
 
-KIND(spin_split, "spinlock-split", spin_push, spin_split_pop);
+static void spin_split_work(struct work *w)
+{
+	work(w, spin_push, spin_split_pop);
+}
 
 /* ---- llist: a stack by compare-and-exchange, taken whole and reversed ---- */
 
-static ALWAYS_INLINE bool llist_push(struct queue *q, struct node *node)
+static __always_inline bool llist_push(struct queue *q, struct node *node)
 {
 	if (!state_accept(q))
 		return false;
@@ -329,7 +347,7 @@ static ALWAYS_INLINE bool llist_push(struct queue *q, struct node *node)
 	return true;
 }
 
-static ALWAYS_INLINE struct node *llist_take(struct queue *q, bool split)
+static __always_inline struct node *llist_take(struct queue *q, bool split)
 {
 	struct node *node = q->head, *stack, *next;
 
@@ -350,22 +368,28 @@ static ALWAYS_INLINE struct node *llist_take(struct queue *q, bool split)
 	return node;
 }
 
-static ALWAYS_INLINE struct node *llist_pop(struct queue *q)
+static __always_inline struct node *llist_pop(struct queue *q)
 {
 	return llist_take(q, false);
 }
 
-static ALWAYS_INLINE struct node *llist_split_pop(struct queue *q)
+static __always_inline struct node *llist_split_pop(struct queue *q)
 {
 	return llist_take(q, true);
 }
 
-KIND(llist, "llist", llist_push, llist_pop);
-KIND(llist_split, "llist-split", llist_push, llist_split_pop);
+static void llist_work(struct work *w)
+{
+	work(w, llist_push, llist_pop);
+}
+static void llist_split_work(struct work *w)
+{
+	work(w, llist_push, llist_split_pop);
+}
 
 /* ---- xchg: the tail by an exchange, the link behind it after that -------- */
 
-static ALWAYS_INLINE void xchg_append(struct queue *q, struct node *node)
+static __always_inline void xchg_append(struct queue *q, struct node *node)
 {
 	struct node *before;
 
@@ -374,7 +398,7 @@ static ALWAYS_INLINE void xchg_append(struct queue *q, struct node *node)
 	__atomic_store_n(&before->next, node, __ATOMIC_RELEASE);
 }
 
-static ALWAYS_INLINE bool xchg_push(struct queue *q, struct node *node)
+static __always_inline bool xchg_push(struct queue *q, struct node *node)
 {
 	if (!state_accept(q))
 		return false;
@@ -382,12 +406,12 @@ static ALWAYS_INLINE bool xchg_push(struct queue *q, struct node *node)
 	return true;
 }
 
-static ALWAYS_INLINE struct node *xchg_next(struct node *node)
+static __always_inline struct node *xchg_next(struct node *node)
 {
 	return __atomic_load_n(&node->next, __ATOMIC_ACQUIRE);
 }
 
-static ALWAYS_INLINE struct node *xchg_take(struct queue *q, bool split)
+static __always_inline struct node *xchg_take(struct queue *q, bool split)
 {
 	struct node *node = q->head, *next = xchg_next(node);
 
@@ -412,22 +436,28 @@ static ALWAYS_INLINE struct node *xchg_take(struct queue *q, bool split)
 	return node;
 }
 
-static ALWAYS_INLINE struct node *xchg_pop(struct queue *q)
+static __always_inline struct node *xchg_pop(struct queue *q)
 {
 	return xchg_take(q, false);
 }
 
-static ALWAYS_INLINE struct node *xchg_split_pop(struct queue *q)
+static __always_inline struct node *xchg_split_pop(struct queue *q)
 {
 	return xchg_take(q, true);
 }
 
-KIND(xchg, "xchg", xchg_push, xchg_pop);
-KIND(xchg_split, "xchg-split", xchg_push, xchg_split_pop);
+static void xchg_work(struct work *w)
+{
+	work(w, xchg_push, xchg_pop);
+}
+static void xchg_split_work(struct work *w)
+{
+	work(w, xchg_push, xchg_split_pop);
+}
 
 /* ---- wfcqueue: liburcu's, alone and with the state word ------------------ */
 
-static ALWAYS_INLINE bool wfc_push(struct queue *q, struct node *node)
+static __always_inline bool wfc_push(struct queue *q, struct node *node)
 {
 	cds_wfcq_node_init(&node->wfc);
 	cds_wfcq_enqueue(&q->wfc_head, &q->wfc_tail, &node->wfc);
@@ -435,7 +465,7 @@ static ALWAYS_INLINE bool wfc_push(struct queue *q, struct node *node)
 }
 
 /* Its blocking form sleeps where a link is not there yet. */
-static ALWAYS_INLINE struct node *wfc_pop(struct queue *q)
+static __always_inline struct node *wfc_pop(struct queue *q)
 {
 	struct cds_wfcq_node *node =
 		__cds_wfcq_dequeue_nonblocking(&q->wfc_head, &q->wfc_tail);
@@ -443,14 +473,17 @@ static ALWAYS_INLINE struct node *wfc_pop(struct queue *q)
 	return node == CDS_WFCQ_WOULDBLOCK ? NULL : (struct node *)node;
 }
 
-KIND(wfc, "wfcqueue", wfc_push, wfc_pop);
+static void wfc_work(struct work *w)
+{
+	work(w, wfc_push, wfc_pop);
+}
 
-static ALWAYS_INLINE bool wfc_state_push(struct queue *q, struct node *node)
+static __always_inline bool wfc_state_push(struct queue *q, struct node *node)
 {
 	return state_accept(q) && wfc_push(q, node);
 }
 
-static ALWAYS_INLINE struct node *wfc_state_pop(struct queue *q)
+static __always_inline struct node *wfc_state_pop(struct queue *q)
 {
 	struct node *node;
 
@@ -462,11 +495,14 @@ static ALWAYS_INLINE struct node *wfc_state_pop(struct queue *q)
 	return node;
 }
 
-KIND(wfc_state, "wfcqueue-state", wfc_state_push, wfc_state_pop);
+static void wfc_state_work(struct work *w)
+{
+	work(w, wfc_state_push, wfc_state_pop);
+}
 
 /* ---- mutex: what a program would do without thinking --------------------- */
 
-static ALWAYS_INLINE bool mutex_push(struct queue *q, struct node *node)
+static __always_inline bool mutex_push(struct queue *q, struct node *node)
 {
 	pthread_mutex_lock(&q->mutex);
 	list_push_locked(q, node);
@@ -474,7 +510,7 @@ static ALWAYS_INLINE bool mutex_push(struct queue *q, struct node *node)
 	return true;
 }
 
-static ALWAYS_INLINE struct node *mutex_pop(struct queue *q)
+static __always_inline struct node *mutex_pop(struct queue *q)
 {
 	struct node *node;
 
@@ -484,12 +520,22 @@ static ALWAYS_INLINE struct node *mutex_pop(struct queue *q)
 	return node;
 }
 
-KIND(mutex, "mutex", mutex_push, mutex_pop);
+static void mutex_work(struct work *w)
+{
+	work(w, mutex_push, mutex_pop);
+}
 
-static const struct kind *const kinds[] = {
-	&umpsc_kind,	  &wfc_kind,	   &mutex_kind,	      &spin_kind,
-	&spin_split_kind, &llist_kind,	   &llist_split_kind, &xchg_kind,
-	&xchg_split_kind, &wfc_state_kind,
+static const struct kind kinds[] = {
+	{ "umpsc", umpsc_work },
+	{ "wfcqueue", wfc_work },
+	{ "mutex", mutex_work },
+	{ "spinlock", spin_work },
+	{ "spinlock-split", spin_split_work },
+	{ "llist", llist_work },
+	{ "llist-split", llist_split_work },
+	{ "xchg", xchg_work },
+	{ "xchg-split", xchg_split_work },
+	{ "wfcqueue-state", wfc_state_work },
 };
 
 /* ---- Measuring ----------------------------------------------------------- */
@@ -502,7 +548,7 @@ struct worker {
 	const struct kind *kind;
 	pthread_barrier_t *start;
 	unsigned int index;
-	unsigned int messages;
+	struct work work;
 };
 
 static void queue_init(void)
@@ -518,7 +564,7 @@ static void queue_init(void)
 static void queue_init_for(const struct kind *kind)
 {
 	queue_init();
-	if (kind == &xchg_kind || kind == &xchg_split_kind) {
+	if (!strncmp(kind->name, "xchg", 4)) {
 		queue.head = &queue.stub;
 		queue.tail = &queue.stub;
 	}
@@ -548,7 +594,7 @@ static void *worker_run(void *arg)
 
 	cpu_pin(w->index);
 	pthread_barrier_wait(w->start);
-	w->kind->produce(&queue, nodes[w->index], w->messages);
+	w->kind->work(&w->work);
 	return NULL;
 }
 
@@ -559,27 +605,32 @@ static double sample(const struct kind *kind, unsigned int threads,
 	struct worker workers[THREADS_MAX];
 	unsigned int i, each = messages / (threads > 1 ? threads - 1 : 1);
 	pthread_barrier_t barrier;
+	struct work mine;
 	double start, ns;
 
 	queue_init_for(kind);
 	if (threads == 1) {
+		mine = (struct work){ BOTH, &queue, nodes[0], each };
 		start = now_ns();
-		kind->both(&queue, nodes[0], each);
+		kind->work(&mine);
 		return (now_ns() - start) / each;
 	}
 	pthread_barrier_init(&barrier, NULL, threads);
 	for (i = 1; i < threads; i++) {
-		workers[i] = (struct worker){ .kind = kind,
-					      .start = &barrier,
-					      .index = i,
-					      .messages = each };
+		workers[i] = (struct worker){
+			.kind = kind,
+			.start = &barrier,
+			.index = i,
+			.work = { PRODUCE, &queue, nodes[i], each },
+		};
 		if (pthread_create(&workers[i].thread, NULL, worker_run,
 				   &workers[i]))
 			err(1, "thread");
 	}
 	pthread_barrier_wait(&barrier);
+	mine = (struct work){ CONSUME, &queue, NULL, each * (threads - 1) };
 	start = now_ns();
-	kind->consume(&queue, each * (threads - 1));
+	kind->work(&mine);
 	ns = now_ns() - start;
 	for (i = 1; i < threads; i++)
 		pthread_join(workers[i].thread, NULL);
@@ -616,20 +667,22 @@ static void measure(unsigned int threads, unsigned int n, unsigned int messages)
 
 	for (round = 0; round < n; round++)
 		for (i = 0; i < ARRAY_SIZE(kinds); i++)
-			samples[i][round] = sample(kinds[i], threads, messages);
+			samples[i][round] =
+				sample(&kinds[i], threads, messages);
 	for (i = 0; i < ARRAY_SIZE(kinds); i++)
-		row_print(kinds[i]->name, threads, samples[i], n);
+		row_print(kinds[i].name, threads, samples[i], n);
 }
 
 static int run_one(const char *name, unsigned int messages)
 {
+	struct work mine = { BOTH, &queue, nodes[0], messages };
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
-		if (strcmp(kinds[i]->name, name))
+		if (strcmp(kinds[i].name, name))
 			continue;
-		queue_init_for(kinds[i]);
-		kinds[i]->both(&queue, nodes[0], messages);
+		queue_init_for(&kinds[i]);
+		kinds[i].work(&mine);
 		return 0;
 	}
 	errx(2, "no such kind: %s", name);
