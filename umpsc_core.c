@@ -222,7 +222,9 @@ static_assert(sizeof(struct umpsc_arena) == UMPSC_OBJECT_MAX);
  * @flags: channel flags
  * @limits: the channel's own limits
  * @standing: keeps the hold until it is abandoned
- * @run_whole: bytes of records in the largest run that is one object
+ * @run_whole: bytes of records in the largest run that is one object of a page
+ * @run_twice_min: least bytes of records in a run that is one of two pages
+ * @run_twice_max: most
  * @account: who pays for the channel itself
  *
  * Atomic:
@@ -279,6 +281,8 @@ struct umpsc_channel {
 	struct umpsc_limits limits;
 	bool standing;
 	u32 run_whole;
+	u32 run_twice_min;
+	u32 run_twice_max;
 	u32 account;
 
 	struct kref ref;
@@ -869,9 +873,11 @@ static const struct {
 	{ 96, "umpsc-96" },	{ 128, "umpsc-128" },	{ 192, "umpsc-192" },
 	{ 256, "umpsc-256" },	{ 512, "umpsc-512" },	{ 1024, "umpsc-1024" },
 	{ 2048, "umpsc-2048" }, { PAGE_SIZE, "umpsc-page" },
+	{ 2 * PAGE_SIZE, "umpsc-2page" },
 };
 
-#define UMPSC_CACHE_PAGE (ARRAY_SIZE(umpsc_cache_kinds) - 1)
+/* Of segments and arenas. */
+#define UMPSC_CACHE_PAGE (ARRAY_SIZE(umpsc_cache_kinds) - 2)
 
 static struct kmem_cache *umpsc_caches[ARRAY_SIZE(umpsc_cache_kinds)];
 
@@ -891,10 +897,20 @@ static unsigned int umpsc_cache_of(size_t size)
 	return fls(size) - 5;
 }
 
-/* Where a run of @packed bytes of records has a pointer to segments. */
-static bool umpsc_is_paged(struct umpsc_channel *ch, size_t packed)
+/* Bytes of @run->data ahead of everything else. */
+static size_t umpsc_run_prefix(struct umpsc_channel *ch)
 {
-	return unlikely(packed > ch->run_whole);
+	return ch->flags & UMPSC_CREDS ? sizeof(struct umpsc_run_creds) : 0;
+}
+
+/*
+ * Whether a run of @packed bytes of records has segments.  Not where it fits an object
+ * of a page; nor where one of two pages holds no more than it would in pieces.
+ */
+static inline bool umpsc_is_paged(struct umpsc_channel *ch, size_t packed)
+{
+	return unlikely(packed > ch->run_whole) &&
+	       (packed < ch->run_twice_min || packed > ch->run_twice_max);
 }
 
 /*
@@ -919,6 +935,19 @@ static inline size_t umpsc_run_size(struct umpsc_channel *ch, size_t packed)
 {
 	/* What is not records in an object of all that a whole run may have. */
 	return UMPSC_OBJECT_MAX - ch->run_whole + packed;
+}
+
+/* What umpsc_is_paged() goes by. */
+static void umpsc_channel_init_shapes(struct umpsc_channel *ch)
+{
+	size_t head = sizeof(struct umpsc_run) + umpsc_run_prefix(ch);
+
+	ch->run_whole = UMPSC_OBJECT_MAX - head;
+	ch->run_twice_max = ch->run_whole + PAGE_SIZE;
+	/* In pieces: a page, and a rest that does not fit half of one. */
+	ch->run_twice_min = UMPSC_SEG_DATA + PAGE_SIZE / 2 - sizeof(void *) -
+			    sizeof(struct umpsc_seg *) - head +
+			    UMPSC_RECORD_ALIGN;
 }
 
 /**
@@ -964,12 +993,6 @@ static bool umpsc_is_same_shape(struct umpsc_channel *ch, size_t a, size_t b)
 static struct umpsc_run_creds *umpsc_run_creds(struct umpsc_run *run)
 {
 	return (struct umpsc_run_creds *)run->data;
-}
-
-/* Bytes of @run->data ahead of everything else. */
-static size_t umpsc_run_prefix(struct umpsc_channel *ch)
-{
-	return ch->flags & UMPSC_CREDS ? sizeof(struct umpsc_run_creds) : 0;
 }
 
 /* The pointer to the first segment of a run that is paged. */
@@ -1666,18 +1689,6 @@ static bool umpsc_hdr_ok(size_t hdr)
 	       hdr % UMPSC_RECORD_ALIGN == 0;
 }
 
-/* What the kernel says in the header of a record of its batch. */
-static inline void umpsc_batch_fill(struct umpsc_batch *batch,
-				    struct umpsc_record *rec, u16 hdr)
-{
-	rec->hdr = hdr;
-	rec->flags = 0;
-	rec->seq = batch->seq++;
-	rec->sender = batch->sender;
-	rec->time_ns = batch->time_ns;
-	batch->bytes += rec->len;
-}
-
 /* Check the record at @pos, with @left bytes of batch from there; returns its size. */
 static ssize_t umpsc_batch_check_one(struct umpsc_batch *batch,
 				     struct umpsc_pos *pos, size_t left)
@@ -1700,43 +1711,75 @@ static ssize_t umpsc_batch_check_one(struct umpsc_batch *batch,
 		return -EMSGSIZE;
 
 	batch->excess += hdr - sizeof(*rec);
-	umpsc_batch_fill(batch, rec, hdr);
+	batch->bytes += len;
+	rec->hdr = hdr;
+	rec->flags = 0;
+	rec->seq = batch->seq++;
+	rec->sender = batch->sender;
+	rec->time_ns = batch->time_ns;
 	umpsc_pos_set_header(pos, rec);
 	umpsc_pos_skip(pos, hdr + len);
 	umpsc_pos_zero(pos, size - hdr - len);
 	return size;
 }
 
+/* Does the header have a size and flags that are neither to be checked nor kept? */
+static inline bool umpsc_record_is_plain(const struct umpsc_record *rec)
+{
+	/* Both at a time: they lie side by side. */
+	union {
+		struct {
+			u16 hdr;
+			u16 flags;
+		};
+		u32 word;
+	} plain = { .hdr = UMPSC_RECORD_HDR, .flags = UMPSC_REST }, is;
+
+	memcpy(&is, (const u8 *)rec + offsetof(struct umpsc_record, hdr),
+	       sizeof(is));
+	return !(is.word & ~plain.word);
+}
+
 /*
  * The same for all records at @pos that are whole in this piece, as most are, and have
- * nothing out of the ordinary.  Returns the bytes of these.
+ * nothing out of the ordinary.  Returns the bytes of these.  A function of its own,
+ * so that all it needs stays in registers.
  */
-static size_t umpsc_batch_check_piece(struct umpsc_batch *batch,
-				      struct umpsc_pos *pos)
+static noinline size_t umpsc_batch_check_piece(struct umpsc_batch *batch,
+					       struct umpsc_pos *pos)
 {
-	struct umpsc_batch b = *batch;
-	struct umpsc_record *rec;
-	u8 *p = pos->p, *end = p + pos->n;
-	size_t size;
+	const u64 sender = batch->sender, time_ns = batch->time_ns;
+	const u64 max_len = batch->max_len;
+	u8 *p = pos->p, *const end = p + pos->n, *next;
+	u64 seq = batch->seq;
+	size_t rest = 0;
 	u32 len;
 
-	for (; p + sizeof(*rec) <= end; p += size) {
-		rec = (struct umpsc_record *)p;
+	/* A piece ends between words of a record, so what is looked at is there. */
+	for (; p < end; p = next) {
+		struct umpsc_record *rec = (struct umpsc_record *)p;
+
 		len = rec->len;
-		size = umpsc_record_size(len);
-		if (unlikely(size > (size_t)(end - p) || len > b.max_len ||
-			     rec->hdr & ~UMPSC_RECORD_HDR ||
-			     rec->flags & ~UMPSC_REST))
+		next = p + umpsc_record_size(len);
+		if (unlikely(next > end || len > max_len ||
+			     !umpsc_record_is_plain(rec)))
 			break;
-		umpsc_batch_fill(&b, rec, sizeof(*rec));
-		if (len % UMPSC_RECORD_ALIGN)
+		rec->hdr = sizeof(*rec);
+		rec->flags = 0;
+		rec->seq = seq++;
+		rec->sender = sender;
+		rec->time_ns = time_ns;
+		if (unlikely(len % UMPSC_RECORD_ALIGN)) {
+			rest += next - p - sizeof(*rec) - len;
 			memset(p + sizeof(*rec) + len, 0,
-			       size - sizeof(*rec) - len);
+			       next - p - sizeof(*rec) - len);
+		}
 	}
-	*batch = b;
-	size = p - pos->p;
-	umpsc_pos_skip(pos, size);
-	return size;
+	len = p - pos->p;
+	batch->bytes += len - rest - (seq - batch->seq) * sizeof(struct umpsc_record);
+	batch->seq = seq;
+	umpsc_pos_skip(pos, len);
+	return len;
 }
 
 /*
@@ -2145,7 +2188,7 @@ static inline int umpsc_receive_begin(struct umpsc_channel *ch, bool nowait,
 	bool ended;
 	int err;
 
-	might_sleep();
+	might_lock(&ch->rx_lock);
 	for (;;) {
 		if (umpsc_queue_len(&ch->q)) {
 			/* May wait for another receive's copy, never for a message. */
@@ -2455,22 +2498,16 @@ static int umpsc_take_remade(struct umpsc_channel *ch, struct umpsc_take *t,
 	return 1;
 }
 
-/*
- * See to it that the records from t->pos on have the numbers that were guessed when
- * they were sent.  All of them or, as the first one shows, none yet: its own comes last.
- */
-static int umpsc_take_number(struct umpsc_channel *ch, struct umpsc_take *t)
+/* Number the records from t->pos on anew; the first one's comes last, see below. */
+static int umpsc_take_renumber(struct umpsc_channel *ch, struct umpsc_take *t)
 {
 	u64 seq = ch->received + t->count;
 	struct umpsc_record *rec, copy;
 	struct umpsc_pos pos = t->pos;
 	u32 i;
 
-	rec = umpsc_pos_header(&pos, &copy);
-	if (likely(rec->seq == seq))
-		return 0;
 	for (i = 1; i < t->pos.left; i++) {
-		umpsc_pos_skip(&pos, umpsc_record_size(rec->len));
+		umpsc_pos_skip(&pos, umpsc_record_size(umpsc_pos_len(&pos)));
 		rec = umpsc_pos_header(&pos, &copy);
 		umpsc_pos_set_seq(&pos, rec, seq + i);
 		if (!(i % UMPSC_RESCHED) && umpsc_breathe())
@@ -2482,40 +2519,41 @@ static int umpsc_take_number(struct umpsc_channel *ch, struct umpsc_take *t)
 }
 
 /*
- * As many whole records of the run at t->pos as @to and @max allow, in one copy: all
- * of the run, where it fits.  Returns how many, which may be none.
+ * See to it that the records from t->pos on have their numbers, as they were guessed
+ * when they were sent.  All of them do or, as the first one shows, none.
  */
-static int umpsc_take_from_run(struct umpsc_channel *ch, struct umpsc_take *t,
-			       struct iov_iter *to, u32 max)
+static inline int umpsc_take_number(struct umpsc_channel *ch,
+				    struct umpsc_take *t)
+{
+	const struct umpsc_record *rec = (const void *)t->pos.p;
+
+	if (likely(t->pos.n >= sizeof(*rec) &&
+		   rec->seq == ch->received + t->count))
+		return 0;
+	return umpsc_take_renumber(ch, t);
+}
+
+/* As many whole records of the run at t->pos as @to and @max allow, maybe none. */
+static int umpsc_take_some_of_run(struct umpsc_channel *ch,
+				  struct umpsc_take *t, struct iov_iter *to,
+				  u32 max)
 {
 	size_t space = iov_iter_count(to), used = 0;
-	struct umpsc_run *run = t->pos.run;
-	struct umpsc_record *rec, copy;
 	struct umpsc_pos pos = t->pos;
-	u32 count = 0;
+	u32 count = 0, len;
 	u64 bytes = 0;
 	size_t size;
 	int err;
 
-	err = umpsc_take_number(ch, t);
-	if (err)
-		return err;
-	if (t->pos.left == run->count && run->count <= max &&
-	    run->packed <= space) {
-		count = run->count;
-		bytes = run->bytes;
-		used = run->packed;
-		max = 0;
-	}
 	for (max = min(max, t->pos.left); count < max; count++) {
-		rec = umpsc_pos_header(&pos, &copy);
-		size = umpsc_record_size(rec->len);
+		len = umpsc_pos_len(&pos);
+		size = umpsc_record_size(len);
 		if (size > space - used) {
 			t->need = size;
 			break;
 		}
 		used += size;
-		bytes += rec->len;
+		bytes += len;
 		umpsc_pos_skip(&pos, size);
 		if (!((count + 1) % UMPSC_RESCHED) && umpsc_breathe())
 			return -EINTR;
@@ -2527,6 +2565,31 @@ static int umpsc_take_from_run(struct umpsc_channel *ch, struct umpsc_take *t,
 		return err;
 	umpsc_take_records(ch, t, count, bytes);
 	return count;
+}
+
+/*
+ * The same in one step where all of the run fits, as it mostly does.  Returns how many
+ * records were taken.
+ */
+static inline int umpsc_take_from_run(struct umpsc_channel *ch,
+				      struct umpsc_take *t, struct iov_iter *to,
+				      u32 max)
+{
+	struct umpsc_run *run = t->pos.run;
+	int err;
+
+	err = umpsc_take_number(ch, t);
+	if (err)
+		return err;
+	if (t->pos.left != run->count || run->count > max ||
+	    run->packed > iov_iter_count(to))
+		return umpsc_take_some_of_run(ch, t, to, max);
+
+	err = umpsc_pos_copy_to_user(&t->pos, run->packed, to);
+	if (err)
+		return err;
+	umpsc_take_records(ch, t, run->count, run->bytes);
+	return run->count;
 }
 
 /* Copy what is there, up to @max messages and the space of @to. */
@@ -2748,8 +2811,7 @@ struct umpsc_channel *umpsc_channel_new(enum umpsc_life life, u32 flags,
 	ch->flags = flags;
 	ch->limits = *limits;
 	ch->account = account;
-	ch->run_whole = UMPSC_OBJECT_MAX - sizeof(struct umpsc_run) -
-			umpsc_run_prefix(ch);
+	umpsc_channel_init_shapes(ch);
 	kref_init(&ch->ref);
 	refcount_set(&ch->strong, 1);
 	init_waitqueue_head(&ch->rx_wait);

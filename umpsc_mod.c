@@ -694,8 +694,9 @@ static long umpsc_copy_out(void __user *to, size_t to_size, const void *from,
 }
 
 /* Copy an input structure, see copy_struct_from_user(); @min: its first version. */
-static inline long umpsc_copy_in(void *to, size_t size, size_t min,
-				 const void __user *from, size_t from_size)
+static __always_inline long umpsc_copy_in(void *to, size_t size, size_t min,
+					  const void __user *from,
+					  size_t from_size)
 {
 	/* As nearly all callers have it; its size is known to the compiler. */
 	if (likely(from_size == size))
@@ -1227,7 +1228,7 @@ static long umpsc_ioctl_recv(struct file *file, void __user *arg, size_t size)
 	struct umpsc_recv_args __user *uargs = arg;
 	struct umpsc_take take;
 	struct umpsc_recv_args args;
-	ktime_t deadline;
+	ktime_t deadline, *until = NULL;
 	struct iov_iter to;
 	long ret, err;
 
@@ -1243,12 +1244,12 @@ static long umpsc_ioctl_recv(struct file *file, void __user *arg, size_t size)
 	} else if (args.max) {
 		iov_iter_ubuf(&to, ITER_DEST, u64_to_user_ptr(args.addr),
 			      min_t(u64, args.len, MAX_RW_COUNT));
-		deadline = umpsc_deadline(args.deadline_ns);
+		if (args.deadline_ns != UMPSC_NO_DEADLINE) {
+			deadline = umpsc_deadline(args.deadline_ns);
+			until = &deadline;
+		}
 		ret = umpsc_recv_begin(h->ch, &take, &to, args.max,
-				       file->f_flags & O_NONBLOCK,
-				       args.deadline_ns == UMPSC_NO_DEADLINE ?
-					       NULL :
-					       &deadline);
+				       file->f_flags & O_NONBLOCK, until);
 	}
 	if (ret == -EFAULT)
 		return ret;
