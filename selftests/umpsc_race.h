@@ -26,6 +26,7 @@ struct race {
 	atomic_int there;
 	bool stop;
 	void (*fn)(struct racer *racer);
+	struct racer *racers;
 	int n;
 	__u64 seed;
 	__u64 until;
@@ -40,6 +41,7 @@ struct racer {
 	__u64 seed;
 	/* The round's, for fn to use. */
 	int fd;
+	int other;
 	long ret;
 	int err;
 	int accepted;
@@ -88,6 +90,7 @@ static inline bool race_begin(struct race *race, struct racer *racers, int n,
 
 	*race = (struct race){
 		.fn = fn,
+		.racers = racers,
 		.n = n,
 		.seed = umpsc_now_ns(),
 		.until = umpsc_now_ns() + RACE_NS,
