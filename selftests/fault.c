@@ -1173,6 +1173,41 @@ TEST_LONG(stall, stalled_receive_stops_no_sender_and_no_close)
 	EXPECT_EQ(103 - info.received, info.messages);
 }
 
+/* Its file goes with it, not before. */
+TEST_LONG(stall, stalled_receive_whose_descriptor_is_closed_is_finished)
+{
+	struct umpsc_info info;
+
+	EXPECT_WRITE(self->tx, "message");
+	self->args.fd = self->rx;
+	ASSERT_EQ(0, umpsc_thread_start(&self->t, stalled_receive_fn,
+					&self->args));
+	ASSERT_TRUE(stall_hit(&self->s));
+	close_fd(&self->rx);
+	EXPECT_WRITE(self->tx, "discarded");
+	EXPECT_POLL(UMPSC_POLL_OUT, self->tx);
+	ASSERT_EQ(0, umpsc_info(self->tx, &info));
+	EXPECT_EQ(UMPSC_STATE_CLAIMED, info.state);
+	EXPECT_EQ(2, info.messages);
+	EXPECT_FALSE(self->t.done);
+
+	memset(self->data, 0, sizeof(self->data));
+	ASSERT_TRUE(stall_fill(&self->s, self->data));
+	ASSERT_TRUE(umpsc_thread_join(&self->t));
+	EXPECT_EQ(0, memcmp(self->s.map + (variant->batch ? 32 : 0), "message",
+			    7));
+	/* By RECV, the second may have been there in time. */
+	EXPECT_LE(variant->batch ? 1 : 7, self->t.ret);
+	ASSERT_EQ(0, umpsc_info(self->tx, &info));
+	EXPECT_EQ(variant->batch ? self->t.ret : 1, info.received);
+	EXPECT_EQ(2 - info.received, info.discarded);
+	EXPECT_EQ(0, info.memory);
+	EXPECT_EQ(UMPSC_STATE_CLOSED | UMPSC_STATE_RECEIVER_GONE |
+			  UMPSC_STATE_ENDED,
+		  info.state);
+	EXPECT_POLL(POLLERR, self->tx);
+}
+
 TEST_LONG(stall, killed_stalled_receive_takes_nothing)
 {
 	struct umpsc_info before;

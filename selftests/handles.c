@@ -632,6 +632,92 @@ TEST_LONG(state, pidfd_getfd_shares_a_handle)
 	LOOK();
 }
 
+/* ---- Closed while another thread waits ----------------------------------------- */
+
+/* Its receive keeps the file: it gets what comes, and then the receiver goes. */
+TEST_LONG(state, receiver_closed_while_another_thread_waits_goes_after_it)
+{
+	/* By read() in one variant, by RECV in the other. */
+	const long syscall = variant->node ? SYS_ioctl : SYS_read;
+	struct umpsc_receive r = {
+		.fd = self->rx,
+		.max = variant->node,
+		.deadline_ns = UMPSC_NO_DEADLINE,
+	};
+	struct umpsc_thread t;
+
+	ASSERT_EQ(0, umpsc_thread_start(&t, umpsc_receive_fn, &r));
+	ASSERT_TRUE(umpsc_thread_asleep(&t, syscall));
+	drop(&self->rx);
+	LOOK();
+	if (variant->node)
+		EXPECT_ERR(EBUSY, umpsc_open(NAME, O_RDONLY));
+	EXPECT_POLL(UMPSC_POLL_OUT, self->tx);
+	EXPECT_TRUE(umpsc_thread_asleep(&t, syscall));
+	EXPECT_FALSE(t.done);
+	LOOK();
+
+	EXPECT_WRITE(self->tx, "last");
+	ASSERT_TRUE(umpsc_thread_join(&t));
+	EXPECT_EQ(r.max ? 1 : 4, t.ret);
+	umpsc_model_send(&self->want, 1, 4);
+	umpsc_model_receive(&self->want, 1, 4);
+	self->want.state = GONE;
+	EXPECT_POLL(POLLERR, self->tx);
+	refuse_to_send(_metadata, self, self->tx);
+}
+
+/* Waits for ERR or HUP, but looks the descriptor up again once it is woken. */
+static long poll_fn(void *arg)
+{
+	struct pollfd p = { .fd = *(int *)arg };
+
+	return poll(&p, 1, UMPSC_PATIENCE * 1000) == 1 ? p.revents : -1;
+}
+
+/* One that is polled counts until the poll is over. */
+TEST_LONG(state, sender_closed_while_another_thread_polls_goes_after_it)
+{
+	int tx = self->tx;
+	struct umpsc_thread t;
+
+	ASSERT_EQ(0, umpsc_thread_start(&t, poll_fn, &tx));
+	ASSERT_TRUE(umpsc_thread_asleep(&t, SYS_poll));
+	drop(&self->tx);
+	LOOK();
+	EXPECT_POLL(0, self->rx);
+	EXPECT_POLL(0, self->weak);
+	EXPECT_FALSE(t.done);
+
+	ASSERT_EQ(0, umpsc_close(self->rx));
+	ASSERT_TRUE(umpsc_thread_join(&t));
+	EXPECT_EQ(POLLNVAL, t.ret);
+	self->want.strong = 0;
+	self->want.state |= CLOSED;
+	LOOK();
+	EXPECT_POLL(POLLERR | POLLHUP, self->weak);
+	EXPECT_END(self->rx);
+}
+
+TEST_LONG(state, weak_sender_closed_while_another_thread_polls_goes_after_it)
+{
+	int weak = self->weak;
+	struct umpsc_thread t;
+
+	ASSERT_EQ(0, umpsc_thread_start(&t, poll_fn, &weak));
+	ASSERT_TRUE(umpsc_thread_asleep(&t, SYS_poll));
+	drop(&self->weak);
+	LOOK();
+	EXPECT_FALSE(t.done);
+	drop(&self->tx);
+	ASSERT_TRUE(umpsc_thread_join(&t));
+	EXPECT_EQ(POLLNVAL, t.ret);
+	self->want.strong = 0;
+	self->want.weak = 0;
+	self->want.state |= ENDED;
+	LOOK();
+}
+
 /* ---- Same ------------------------------------------------------------------- */
 
 TEST_LONG(state, same_is_1_for_handles_of_one_channel_only)
