@@ -6,6 +6,7 @@
 #include "umpsc_race.h"
 
 #include <sys/epoll.h>
+#include <sys/resource.h>
 
 FIXTURE(race)
 {
@@ -35,11 +36,23 @@ static long receive_one(int rx, int how)
 			  NULL);
 }
 
+/* How often this thread has given up the CPU to wait for something. */
+static long waits(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nvcsw;
+}
+
 static void receive_once(struct racer *r)
 {
+	long before = waits();
+
 	errno = 0;
 	r->ret = receive_one(r->fd, r->k);
 	r->err = errno;
+	r->waited = waits() != before;
 }
 
 /* Waits for events k of fd, by the epoll other or, where that is -1, by poll(). */
@@ -47,6 +60,7 @@ static void poll_once(struct racer *r)
 {
 	struct pollfd p = { .fd = r->fd, .events = r->k };
 	struct epoll_event event;
+	long before = waits();
 
 	if (r->other < 0) {
 		r->ret = poll(&p, 1, UMPSC_PATIENCE * 1000);
@@ -55,6 +69,19 @@ static void poll_once(struct racer *r)
 		r->ret = epoll_wait(r->other, &event, 1, UMPSC_PATIENCE * 1000);
 		r->err = event.events;
 	}
+	r->waited = waits() != before;
+}
+
+/* The same, but the epoll is new and does not watch fd yet. */
+static void watch_once(struct racer *r)
+{
+	struct epoll_event event = { .events = r->k };
+
+	r->ret = r->other < 0 ?
+			 0 :
+			 epoll_ctl(r->other, EPOLL_CTL_ADD, r->fd, &event);
+	if (!r->ret)
+		poll_once(r);
 }
 
 static int epoll_on(int fd, __u32 events)
@@ -67,15 +94,6 @@ static int epoll_on(int fd, __u32 events)
 		return -1;
 	}
 	return ep;
-}
-
-/* What an epoll has to say is no news any more. */
-static void epoll_drain(int ep)
-{
-	struct epoll_event event;
-
-	while (epoll_wait(ep, &event, 1, 0) > 0)
-		;
 }
 
 /* Takes what there is, without waiting: how many; errno is what came then, 0 the end. */
@@ -127,37 +145,65 @@ TEST_LONG(race, send_against_a_receive_that_is_about_to_wait)
 	close(tx);
 }
 
+/* poll(), and each kind of epoll as it begins to watch. */
 TEST_LONG(race, send_against_a_poll_that_is_about_to_wait)
 {
+	static const __u32 how[] = {
+		EPOLLIN,
+		EPOLLIN | EPOLLET,
+		EPOLLIN | EPOLLONESHOT,
+		EPOLLIN | EPOLLEXCLUSIVE,
+	};
 	struct racer *r = self->racers;
-	int rx, tx, ep[3], i;
+	int rx, tx, i, waited = 0;
 
-	ASSERT_EQ(0, umpsc_private_with(&rx, &tx, 0, O_NONBLOCK, 0, NULL));
-	ASSERT_TRUE(race_begin(&self->race, r, 1, poll_once));
+	ASSERT_EQ(0, umpsc_private(&rx, &tx));
+	ASSERT_TRUE(race_begin(&self->race, r, 1, watch_once));
 	while (race_next(&self->race)) {
-		/* Made anew or kept from the round before: level, edge, none. */
-		if (self->race.rounds % 6 == 1) {
-			ep[0] = -1;
-			ep[1] = ASSERT_FD(epoll_on(rx, EPOLLIN));
-			ep[2] = ASSERT_FD(epoll_on(rx, EPOLLIN | EPOLLET));
-		}
+		i = self->race.rounds % 5;
 		r[0].fd = rx;
-		r[0].k = POLLIN;
-		r[0].other = ep[self->race.rounds % 3];
+		r[0].k = i < 4 ? how[i] : POLLIN;
+		r[0].other = i < 4 ? ASSERT_FD(epoll_create1(EPOLL_CLOEXEC)) :
+				     -1;
 		race_go(&self->race);
 		ASSERT_EQ(1, write(tx, "x", 1));
 		race_wait(&self->race);
 		ASSERT_EQ(1, r[0].ret);
 		ASSERT_EQ(POLLIN, r[0].err);
 		ASSERT_EQ(1, receive_one(rx, 0));
-		epoll_drain(ep[2]);
-		for (i = 1; i < 3 && self->race.rounds % 6 == 0; i++)
-			close(ep[i]);
+		close(r[0].other);
+		waited += r[0].waited;
+		race_was(&self->race, !r[0].waited);
 	}
-	for (i = 1; i < 3 && self->race.rounds % 6; i++)
-		close(ep[i]);
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds, it waited in %d", self->race.rounds, waited);
+	EXPECT_LT(0, waited);
+	close(rx);
+	close(tx);
+}
+
+/* An edge-triggered epoll that has watched all the time. */
+TEST_LONG(race, send_against_an_edge_that_is_about_to_be_waited_for)
+{
+	struct racer *r = self->racers;
+	int rx, tx, ep;
+
+	ASSERT_EQ(0, umpsc_private(&rx, &tx));
+	ep = ASSERT_FD(epoll_on(rx, EPOLLIN | EPOLLET));
+	ASSERT_TRUE(race_begin(&self->race, r, 1, poll_once));
+	while (race_next(&self->race)) {
+		r[0].other = ep;
+		race_go(&self->race);
+		ASSERT_EQ(1, write(tx, "x", 1));
+		race_wait(&self->race);
+		ASSERT_EQ(1, r[0].ret);
+		ASSERT_EQ(POLLIN, r[0].err);
+		ASSERT_EQ(1, receive_one(rx, 0));
+		race_was(&self->race, !r[0].waited);
+	}
 	ASSERT_TRUE(race_end(&self->race, r));
 	TH_LOG("%u rounds", self->race.rounds);
+	close(ep);
 	close(rx);
 	close(tx);
 }
@@ -187,6 +233,7 @@ TEST_LONG(race, close_against_a_receive_that_is_about_to_wait)
 		ASSERT_EQ(EPIPE, errno);
 		close(rx);
 		close(tx);
+		race_was(&self->race, !r[0].waited);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
 	TH_LOG("%u rounds", self->race.rounds);
@@ -211,6 +258,7 @@ TEST_LONG(race, last_drop_against_a_receive_that_is_about_to_wait)
 		ASSERT_EQ(0, r[0].err);
 		EXPECT_END(rx);
 		close(rx);
+		race_was(&self->race, !r[0].waited);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
 	TH_LOG("%u rounds", self->race.rounds);
@@ -221,17 +269,17 @@ TEST_LONG(race, last_drop_against_polls_that_are_about_to_wait)
 	struct racer *r = self->racers;
 	int rx, tx, weak, ep;
 
-	ASSERT_TRUE(race_begin(&self->race, r, 2, poll_once));
+	ASSERT_TRUE(race_begin(&self->race, r, 2, watch_once));
 	while (race_next(&self->race)) {
 		ASSERT_EQ(0, umpsc_private(&rx, &tx));
 		weak = ASSERT_FD(umpsc_downgrade(tx, 0));
-		ep = ASSERT_FD(epoll_on(rx, EPOLLIN | EPOLLET));
+		ep = ASSERT_FD(epoll_create1(EPOLL_CLOEXEC));
 		r[0].fd = rx;
-		r[0].k = POLLIN;
+		r[0].k = EPOLLIN;
 		r[0].other = self->race.rounds % 2 ? ep : -1;
 		r[1].fd = weak;
 		r[1].k = 0;
-		r[1].other = -1;
+		r[1].other = self->race.rounds % 2 ? -1 : ep;
 		race_go(&self->race);
 		close(tx);
 		race_wait(&self->race);
@@ -243,6 +291,7 @@ TEST_LONG(race, last_drop_against_polls_that_are_about_to_wait)
 		close(ep);
 		close(rx);
 		close(weak);
+		race_was(&self->race, !r[self->race.rounds % 2].waited);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
 	TH_LOG("%u rounds", self->race.rounds);
@@ -252,19 +301,20 @@ TEST_LONG(race, last_drop_against_polls_that_are_about_to_wait)
 TEST_LONG(race, close_against_senders_that_are_about_to_wait)
 {
 	struct racer *r = self->racers;
-	int rx, tx, weak, ep;
+	int rx, tx, weak, ep, i;
 
-	ASSERT_TRUE(race_begin(&self->race, r, 2, poll_once));
+	ASSERT_TRUE(race_begin(&self->race, r, 2, watch_once));
 	while (race_next(&self->race)) {
 		ASSERT_EQ(0, umpsc_private(&rx, &tx));
 		weak = ASSERT_FD(umpsc_downgrade(tx, 0));
-		ep = ASSERT_FD(epoll_on(tx, EPOLLET));
+		ep = ASSERT_FD(epoll_create1(EPOLL_CLOEXEC));
+		i = self->race.rounds / 2 % 2;
 		r[0].fd = tx;
 		r[0].k = 0;
-		r[0].other = self->race.rounds / 2 % 2 ? ep : -1;
+		r[0].other = i ? ep : -1;
 		r[1].fd = weak;
 		r[1].k = 0;
-		r[1].other = -1;
+		r[1].other = i ? -1 : ep;
 		race_go(&self->race);
 		ASSERT_EQ(0,
 			  self->race.rounds % 2 ? umpsc_close(rx) : close(rx));
@@ -278,6 +328,7 @@ TEST_LONG(race, close_against_senders_that_are_about_to_wait)
 		close(ep);
 		close(tx);
 		close(weak);
+		race_was(&self->race, !r[!i].waited);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
 	TH_LOG("%u rounds", self->race.rounds);
@@ -291,28 +342,28 @@ TEST_LONG(race, room_against_a_sender_that_is_about_to_wait)
 	int rx, tx, ep;
 
 	ASSERT_EQ(0, umpsc_private_with(&rx, &tx, 0, O_NONBLOCK, 0, &limits));
-	ep = ASSERT_FD(epoll_on(tx, EPOLLOUT | EPOLLET));
-	ASSERT_TRUE(race_begin(&self->race, r, 1, poll_once));
+	ASSERT_TRUE(race_begin(&self->race, r, 1, watch_once));
 	while (race_next(&self->race)) {
+		ep = ASSERT_FD(epoll_create1(EPOLL_CLOEXEC));
 		ASSERT_EQ(1, write(tx, "x", 1));
-		/* The edge comes to who was refused, or who looked and saw none. */
-		epoll_drain(ep);
+		/* Refused or not, and by which means it waits. */
 		if (self->race.rounds % 2) {
 			ASSERT_EQ(-1, write(tx, "y", 1));
 			ASSERT_EQ(ENOBUFS, errno);
 		}
 		r[0].fd = tx;
-		r[0].k = POLLOUT;
-		r[0].other = self->race.rounds % 4 < 2 ? ep : -1;
+		r[0].k = EPOLLOUT | (self->race.rounds % 4 < 2 ? EPOLLET : 0);
+		r[0].other = self->race.rounds % 3 ? ep : -1;
 		race_go(&self->race);
 		ASSERT_EQ(1, receive_one(rx, self->race.rounds));
 		race_wait(&self->race);
 		ASSERT_EQ(1, r[0].ret);
 		ASSERT_EQ(POLLOUT, r[0].err);
+		close(ep);
+		race_was(&self->race, !r[0].waited);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
 	TH_LOG("%u rounds", self->race.rounds);
-	close(ep);
 	close(rx);
 	close(tx);
 }

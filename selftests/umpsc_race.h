@@ -47,6 +47,7 @@ struct racer {
 	int accepted;
 	int refused;
 	int k;
+	bool waited;
 };
 
 /* After the barrier, which wakes one after the other: at the same time, if it can be. */
