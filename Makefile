@@ -37,7 +37,9 @@ help:
 	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|ABI)'
 	@echo 'make lint       checkpatch, clang-format, sparse, warnings, shellcheck'
 	@echo 'make fetch      fill the cache (~/.cache/umpsc) with the current kernels; it can be copied'
+	@echo 'make lib        libumpsc, shared and static, in build/lib'
 	@echo 'make modules_install   install umpsc.ko for KERNELDIR'
+	@echo 'make install-extra     install the library, the headers and the man pages (PREFIX, DESTDIR)'
 	@echo 'make clean      remove build/'
 
 $(MODULE_DIR)/umpsc.ko: $(MODULE_DEPENDS)
@@ -56,6 +58,8 @@ modules_install: module
 programs: selftests tools
 selftests: $(TEST_PROGRAMS) $(TEST_PROGRAMS_32)
 tools: $(TOOL_PROGRAMS)
+
+include tools/lib/lib.mk
 
 build/selftests/uring: TEST_LIBRARIES := -luring
 $(TEST_PROGRAMS): build/selftests/%: selftests/%.c $(TEST_HELPERS) $(USER_DEPENDS)
