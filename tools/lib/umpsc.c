@@ -148,6 +148,23 @@ int umpsc_open_manager(const char *name, int flags)
 	return node_open(name, O_RDWR, flags);
 }
 
+/* Whether another file is the receiver: 1, 0, or -1 and errno. */
+static int node_is_busy(const char *name)
+{
+	int manager = umpsc_open_manager(name, 0);
+	struct umpsc_info info;
+	int ret;
+
+	if (manager < 0)
+		return -1;
+	ret = umpsc_info(manager, &info);
+	close_quietly(manager);
+	if (ret)
+		return -1;
+	return info.state & UMPSC_STATE_CLAIMED &&
+	       !(info.state & UMPSC_STATE_ENDED);
+}
+
 /* Whether nothing is there to be received, and nothing will be. */
 static bool is_at_end(int receiver)
 {
@@ -156,11 +173,18 @@ static bool is_at_end(int receiver)
 
 int umpsc_attach(const char *name, int flags, int *receiver, int *sender)
 {
-	int rx, tx, same;
+	int rx, tx, busy;
 
 	*receiver = -1;
 	*sender = -1;
 	for (;;) {
+		/*
+		 * A sender that comes and goes ends the channel of a receiver that
+		 * waits for its first one.  So look before there is a sender.
+		 */
+		busy = node_is_busy(name);
+		if (busy)
+			return busy > 0 ? fail(EBUSY) : -1;
 		tx = umpsc_open_sender(name, flags);
 		if (tx < 0)
 			return -1;
@@ -169,8 +193,7 @@ int umpsc_attach(const char *name, int flags, int *receiver, int *sender)
 			close_quietly(tx);
 			return -1;
 		}
-		same = umpsc_same_channel(rx, tx);
-		if (same)
+		if (umpsc_same_channel(rx, tx))
 			break;
 		/*
 		 * The sender's channel has ended in between, and this is the one after
