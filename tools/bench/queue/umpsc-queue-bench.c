@@ -21,10 +21,10 @@
 #define _GNU_SOURCE
 #endif
 
+#include <assert.h>
 #include <err.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdalign.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,32 +58,43 @@
  * @wfc: in liburcu's
  * @next: in the others
  * @busy: under way
+ * @pad: to the end of the line
  */
 struct node {
-	alignas(LINE) union {
+	union {
 		struct umpsc_link link;
 		struct cds_wfcq_node wfc;
 		struct node *next;
 	};
 	bool busy;
+	char pad[LINE - 2 * sizeof(void *)];
 };
 
-/* One kind uses some of it.  What senders write and what the receiver writes is apart. */
+/*
+ * One kind uses some of it.  What senders write and what the receiver writes is on
+ * lines of its own, and so is each kind.
+ */
 struct queue {
-	alignas(LINE) struct umpsc_queue umpsc;
+	struct umpsc_queue umpsc;
+	char pad_umpsc[LINE];
 
-	alignas(LINE) u64 state;
+	u64 state;
 	struct node *tail;
 	struct node *list;
 	bool locked;
-	alignas(LINE) struct node *head;
+	char pad_senders[LINE];
+
+	struct node *head;
 	u64 taken;
-	alignas(LINE) struct node stub;
+	char pad_receiver[LINE];
+	struct node stub;
 
-	alignas(LINE) struct cds_wfcq_tail wfc_tail;
-	alignas(LINE) struct __cds_wfcq_head wfc_head;
+	struct cds_wfcq_tail wfc_tail;
+	char pad_wfc_tail[LINE];
+	struct __cds_wfcq_head wfc_head;
+	char pad_wfc_head[LINE];
 
-	alignas(LINE) pthread_mutex_t mutex;
+	pthread_mutex_t mutex;
 };
 
 enum role {
@@ -382,6 +393,7 @@ static void llist_work(struct work *w)
 {
 	work(w, llist_push, llist_pop);
 }
+
 static void llist_split_work(struct work *w)
 {
 	work(w, llist_push, llist_split_pop);
@@ -450,6 +462,7 @@ static void xchg_work(struct work *w)
 {
 	work(w, xchg_push, xchg_pop);
 }
+
 static void xchg_split_work(struct work *w)
 {
 	work(w, xchg_push, xchg_split_pop);
@@ -540,8 +553,10 @@ static const struct kind kinds[] = {
 
 /* ---- Measuring ----------------------------------------------------------- */
 
-static struct queue queue;
-static struct node nodes[THREADS_MAX][WINDOW];
+static _Alignas(LINE) struct queue queue;
+static _Alignas(LINE) struct node nodes[THREADS_MAX][WINDOW];
+
+static_assert(sizeof(struct node) == LINE, "a message is a line");
 
 struct worker {
 	pthread_t thread;
