@@ -62,9 +62,10 @@ tools: $(TOOL_PROGRAMS)
 include tools/lib/lib.mk
 
 build/selftests/uring: TEST_LIBRARIES := -luring
-build/selftests/library: TEST_LIBRARIES := -Itools/lib $(LIB_STATIC)
+build/selftests/library build/selftests/library32: USER_CFLAGS += -Itools/lib -Wl,--wrap=malloc,--wrap=realloc,--wrap=free
+build/selftests/library: TEST_LIBRARIES := $(LIB_STATIC)
 build/selftests/library: $(LIB_STATIC)
-build/selftests/library32: TEST_LIBRARIES := -Itools/lib tools/lib/umpsc.c
+build/selftests/library32: TEST_LIBRARIES := tools/lib/umpsc.c
 build/selftests/library32: tools/lib/umpsc.c $(LIB_DEPENDS)
 $(TEST_PROGRAMS): build/selftests/%: selftests/%.c $(TEST_HELPERS) $(USER_DEPENDS)
 	@mkdir -p $(@D)
