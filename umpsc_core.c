@@ -1741,16 +1741,17 @@ static inline bool umpsc_record_is_plain(const struct umpsc_record *rec)
 }
 
 /*
- * The same for all records at @pos that are whole in this piece, as most are, and have
- * nothing out of the ordinary.  Returns the bytes of these.  A function of its own,
+ * The same for all records at @pos that are whole in this piece, as most are, and in
+ * the @left bytes of the batch, and have nothing out of the ordinary.  Returns the bytes of these.  A function of its own,
  * so that all it needs stays in registers.
  */
 static noinline size_t umpsc_batch_check_piece(struct umpsc_batch *batch,
-					       struct umpsc_pos *pos)
+					       struct umpsc_pos *pos,
+					       size_t left)
 {
 	const u64 sender = batch->sender, time_ns = batch->time_ns;
 	const u64 max_len = batch->max_len;
-	u8 *p = pos->p, *const end = p + pos->n, *next;
+	u8 *p = pos->p, *const end = p + min(pos->n, left), *next;
 	u64 seq = batch->seq;
 	size_t rest = 0;
 	u32 len;
@@ -1801,7 +1802,7 @@ static int umpsc_batch_check(struct umpsc_channel *ch, struct umpsc_run *run,
 	};
 	umpsc_pos_start(ch, &pos, run);
 	for (;;) {
-		left -= umpsc_batch_check_piece(batch, &pos);
+		left -= umpsc_batch_check_piece(batch, &pos, left);
 		if (!left)
 			break;
 		/* The next one goes over to another piece, or is odd. */
@@ -3221,11 +3222,15 @@ int umpsc_core_init(void)
 	atomic64_set(&umpsc_channel_ids, ktime_get_boottime_ns());
 
 	for (i = 0; i < ARRAY_SIZE(umpsc_caches); i++) {
+		/* An arena is found by its address. */
+		size_t align = i == UMPSC_CACHE_PAGE ? PAGE_SIZE :
+						       sizeof(void *);
+
 		umpsc_caches[i] =
 			kmem_cache_create(umpsc_cache_kinds[i].name,
 					  umpsc_cache_kinds[i].size -
 						  sizeof(void *),
-					  sizeof(void *), SLAB_ACCOUNT,
+					  align, SLAB_ACCOUNT,
 					  umpsc_object_init);
 		if (!umpsc_caches[i])
 			goto err_caches;
