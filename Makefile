@@ -26,7 +26,7 @@ TOOL_PROGRAMS += build/tools/umpsc-bench
 USER_DEPENDS := $(wildcard include/uapi/linux/*.h selftests/*.h selftests/*/*.h tools/demo/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: module modules_install programs selftests tools demo check bench vm lint fetch clean help
+.PHONY: module modules_install programs selftests tools demo check mutants bench vm lint fetch clean help
 
 module: $(MODULE_DIR)/umpsc.ko
 
@@ -36,6 +36,7 @@ help:
 	@echo '                (SABOTAGE=drop|double|swap spoils one line, and it must fail)'
 	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
 	@echo 'make bench      what a message costs, against pipes, sockets and queues, on both kernels'
+	@echo 'make mutants    break the module on purpose, and see the tests notice (MUTANTS=NAME...)'
 	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|ABI)'
 	@echo 'make lint       checkpatch, clang-format, sparse, warnings, shellcheck'
 	@echo 'make fetch      fill the cache (~/.cache/umpsc) with the current kernels; it can be copied'
@@ -95,6 +96,9 @@ demo:
 
 check:
 	@tools/check
+
+mutants:
+	@tools/mutants $(MUTANTS)
 
 bench:
 	@tools/bench/run $(if $(NATIVE),--native) $(if $(PLOT),--plot) $(BENCH)
