@@ -173,6 +173,15 @@ test_fdinfo_lines_appear() {
 	appear umpsc.4 "${words[@]}"
 }
 
+# Each file of a node in sysfs.
+test_attributes_appear() {
+	need mandoc
+	fresh
+	mapfile -t words < <(sed -n 's/^UMPSC_ATTR[A-Z_]*(\([a-z_]*\),.*/\1/p' "$ROOT/umpsc_mod.c" | sort -u)
+	[ "${#words[@]}" -gt 25 ] || fail "only ${#words[@]} attributes in the sources"
+	appear umpsc.4 "${words[@]}"
+}
+
 c_examples_compile() {
 	local n=0 file
 	need "${CC:-cc}"
@@ -211,6 +220,6 @@ test_umpsc_7_shell_examples_parse() { shell_examples_parse umpsc.7; }
 ktap_run pages_have_a_licence umpsc_4_lint_is_silent umpsc_7_lint_is_silent \
 	macros_appear structures_appear members_are_the_headers \
 	errnos_of_the_header_appear errnos_of_the_module_appear \
-	module_parameters_appear fdinfo_lines_appear \
+	module_parameters_appear fdinfo_lines_appear attributes_appear \
 	umpsc_4_c_examples_compile umpsc_7_c_examples_compile \
 	umpsc_4_shell_examples_parse umpsc_7_shell_examples_parse
