@@ -20,7 +20,7 @@ TEST_SOURCES := $(shell grep -l -s -E 'TEST_HARNESS_MAIN|^int main' selftests/*.
 TEST_HELPERS := $(filter-out $(TEST_SOURCES),$(wildcard selftests/*.c))
 TEST_PROGRAMS := $(TEST_SOURCES:selftests/%.c=build/selftests/%)
 # The same for 32-bit callers, as NAME32: what is about calls and their data, not time.
-TEST_PROGRAMS_32 := $(patsubst %,%32,$(filter %/abi %/creds %/transfer,$(TEST_PROGRAMS)))
+TEST_PROGRAMS_32 := $(patsubst %,%32,$(filter %/abi %/creds %/library %/transfer,$(TEST_PROGRAMS)))
 TOOL_PROGRAMS := $(patsubst tools/demo/%.c,build/tools/%,$(wildcard tools/demo/*.c))
 USER_DEPENDS := $(wildcard include/uapi/linux/*.h selftests/*.h selftests/*/*.h tools/demo/*.h)
 
@@ -37,7 +37,9 @@ help:
 	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|ABI)'
 	@echo 'make lint       checkpatch, clang-format, sparse, warnings, shellcheck'
 	@echo 'make fetch      fill the cache (~/.cache/umpsc) with the current kernels; it can be copied'
+	@echo 'make lib        libumpsc, shared and static, in build/lib'
 	@echo 'make modules_install   install umpsc.ko for KERNELDIR'
+	@echo 'make install-extra     install the library, the headers and the man pages (PREFIX, DESTDIR)'
 	@echo 'make clean      remove build/'
 
 $(MODULE_DIR)/umpsc.ko: $(MODULE_DEPENDS)
@@ -57,14 +59,20 @@ programs: selftests tools
 selftests: $(TEST_PROGRAMS) $(TEST_PROGRAMS_32)
 tools: $(TOOL_PROGRAMS)
 
+include tools/lib/lib.mk
+
 build/selftests/uring: TEST_LIBRARIES := -luring
+build/selftests/library: TEST_LIBRARIES := -Itools/lib $(LIB_STATIC)
+build/selftests/library: $(LIB_STATIC)
+build/selftests/library32: TEST_LIBRARIES := -Itools/lib tools/lib/umpsc.c
+build/selftests/library32: tools/lib/umpsc.c $(LIB_DEPENDS)
 $(TEST_PROGRAMS): build/selftests/%: selftests/%.c $(TEST_HELPERS) $(USER_DEPENDS)
 	@mkdir -p $(@D)
 	$(CC) $(USER_CFLAGS) -static -o $@ $< $(TEST_HELPERS) $(TEST_LIBRARIES)
 
 $(TEST_PROGRAMS_32): build/selftests/%32: selftests/%.c $(TEST_HELPERS) $(USER_DEPENDS)
 	@mkdir -p $(@D)
-	$(CC) -m32 $(USER_CFLAGS) -static -o $@ $< $(TEST_HELPERS)
+	$(CC) -m32 $(USER_CFLAGS) -static -o $@ $< $(TEST_HELPERS) $(TEST_LIBRARIES)
 
 $(TOOL_PROGRAMS): build/tools/%: tools/demo/%.c $(USER_DEPENDS)
 	@mkdir -p $(@D)

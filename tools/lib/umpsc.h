@@ -88,12 +88,14 @@ int umpsc_open_manager(const char *name, int flags);
  *
  * The channel of an ordinary node ends when its last sender has gone.  A consumer
  * that is to stay keeps a sender of its own, which is what this opens first, so
- * that no end can come between the two.  Close both when done.
+ * that no end can come between the two.  Close both when done.  The node must
+ * allow reading and writing.
  *
  * -1 in *@sender: another consumer went just then, and the receiver got the
- * channel after that one, whose senders have come and gone already.  Receive what
- * is in it, to the end, close it and attach again.  A loop that attaches again
- * after each end (there may be others: the node is removed, somebody closes)
+ * channel after that one, whose senders have come and gone already (or there is no
+ * descriptor or memory left for a sender, which is no reason to drop a receiver).
+ * Receive what is in it, to the end, close it and attach again.  A loop that attaches
+ * again after each end (there may be others: the node is removed, somebody closes)
  * needs no special case.  A standing node needs none of this: open its receiver.
  * Signal-safe.
  *
