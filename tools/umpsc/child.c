@@ -2,7 +2,6 @@
 /*
  * A command that gets a message
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -77,11 +76,9 @@ child_exec(const char *command, int in, const struct umpsc_message *m,
 static char *explain(int status)
 {
 	if (WIFSIGNALED(status))
-		return text_format("was killed by signal %d",
-				   WTERMSIG(status));
+		return text_format("was killed by signal %d", WTERMSIG(status));
 	if (WEXITSTATUS(status))
-		return text_format("ended with status %d",
-				   WEXITSTATUS(status));
+		return text_format("ended with status %d", WEXITSTATUS(status));
 	return NULL;
 }
 

@@ -2,7 +2,6 @@
 /*
  * umpsc, the command: see umpsc(1)
  */
-#define _GNU_SOURCE
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,14 +10,12 @@
 #include "command.h"
 #include "root.h"
 
-#define VERSION "0.1.0"
-
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof(*(array)))
 #define OPTIONS_MAX 32
 
 static const struct command *const commands[] = {
-	&command_create, &command_rm,	&command_ls,   &command_send,
-	&command_recv,	 &command_stat, &command_top,  &command_wait,
+	&command_create,  &command_rm,	   &command_ls,	 &command_send,
+	&command_recv,	  &command_stat,   &command_top, &command_wait,
 	&command_holders, &command_doctor,
 };
 
@@ -77,6 +74,17 @@ static const char *long_name(const struct option *options, int letter)
 	return NULL;
 }
 
+/* Does "--NAME" or "--NAME=VALUE" begin like an option? */
+static bool begins_like_one(const struct option *options, const char *text)
+{
+	size_t len = strcspn(text + 2, "=");
+
+	for (; options->name; options++)
+		if (!strncmp(options->name, text + 2, len))
+			return true;
+	return false;
+}
+
 /* What was wrong with the option for which getopt_long() returned @answer. */
 static void __attribute__((noreturn))
 refuse_option(const struct command *command, const struct option *options,
@@ -92,8 +100,10 @@ refuse_option(const struct command *command, const struct option *options,
 		misused(command, "--%s takes no value", name);
 	if (optopt)
 		misused(command, "there is no option -%c", optopt);
-	misused(command, "there is no option, or more than one, for %s",
-		argv[optind - 1]);
+	if (begins_like_one(options, argv[optind - 1]))
+		misused(command, "several options begin with %s",
+			argv[optind - 1]);
+	misused(command, "there is no option %s", argv[optind - 1]);
 }
 
 int next_option(const struct command *command, int argc, char **argv,

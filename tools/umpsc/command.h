@@ -51,7 +51,7 @@ extern const struct command command_wait;
 extern const struct command command_holders;
 extern const struct command command_doctor;
 
-#define PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define PRINTF(text, first) __attribute__((format(printf, text, first)))
 
 /* ---- Options (command.c) ------------------------------------------------ */
 

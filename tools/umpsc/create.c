@@ -105,13 +105,13 @@ static void parse_option(int option, struct umpsc_create_args *args)
 	}
 }
 
-static void __attribute__((noreturn))
-refuse(const struct node *node, int error)
+static void __attribute__((noreturn)) refuse(const struct node *node, int error)
 {
 	switch (error) {
 	case EEXIST:
-		die(STATUS_BUSY, "%s: the node exists; 'umpsc rm %s' removes it",
-		    node->name, node->name);
+		die(STATUS_BUSY,
+		    "%s: the node exists; 'umpsc rm %s' removes it", node->name,
+		    node->name);
 	case EPERM:
 		die(STATUS_DENIED,
 		    "%s: making nodes needs root (CAP_SYS_ADMIN in the initial user namespace); try sudo",

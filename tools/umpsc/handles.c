@@ -2,7 +2,6 @@
 /*
  * Handles that processes have open, as /proc tells
  */
-#define _GNU_SOURCE
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -45,8 +44,8 @@ static uint64_t fdinfo_number(const char *fdinfo, const char *key)
  */
 static bool target_may_be(const char *target)
 {
-	return !strncmp(target, "anon_inode:[umpsc-", 18) ||
-	       *target == '/' || *target == '(';
+	return !strncmp(target, "anon_inode:[umpsc-", 18) || *target == '/' ||
+	       *target == '(';
 }
 
 static bool handle_read(pid_t pid, const char *fd, struct handle *handle)

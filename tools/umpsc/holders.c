@@ -23,14 +23,12 @@ static const char usage[] =
 	"\n"
 	"Of other users' processes only root sees the handles.\n";
 
-static const struct option options[] = {
-	{ "json", no_argument, NULL, 'j' },
-	{}
-};
+static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+					 {} };
 
 static const struct column columns[] = {
-	{ "NODE", false }, { "CHANNEL", true },	 { "ROLE", false },
-	{ "PID", true },   { "FD", true },	 { "USER", false },
+	{ "NODE", false },    { "CHANNEL", true }, { "ROLE", false },
+	{ "PID", true },      { "FD", true },	   { "USER", false },
 	{ "COMMAND", false },
 };
 
@@ -52,6 +50,19 @@ static bool handle_wanted(const struct handle *h, const struct node *nodes,
 		if (!strcmp(h->device, nodes[i].device))
 			return true;
 	return all;
+}
+
+/* By node, and there by channel; else by process, as they were found. */
+static int compare_by_node(const void *a, const void *b)
+{
+	const struct handle *x = a, *y = b;
+	int order = strcmp(x->device, y->device);
+
+	if (!order)
+		order = (x->channel > y->channel) - (x->channel < y->channel);
+	if (!order)
+		order = x->pid == y->pid ? x->fd - y->fd : x->pid - y->pid;
+	return order;
 }
 
 /* ---- For people ----------------------------------------------------------- */
@@ -85,10 +96,10 @@ static void say_waiting(const struct node *nodes, size_t n)
 		if (!node_figures(&nodes[i], &f) || !f.depth || f.claimed ||
 		    f.closed)
 			continue;
-		printf("%s: %" PRIu64 " %s for a receiver and %s the module loaded\n",
+		printf("%s: %" PRIu64
+		       " %s for a receiver and %s the module loaded\n",
 		       nodes[i].name, f.depth,
-		       human_plural(f.depth, "message waits",
-				    "messages wait"),
+		       human_plural(f.depth, "message waits", "messages wait"),
 		       human_plural(f.depth, "keeps", "keep"));
 	}
 }
@@ -160,6 +171,9 @@ static int holders_run(int argc, char **argv)
 	all = optind == argc;
 	n = node_arguments(&command_holders, argc, argv, &nodes);
 	handles = handles_scan();
+	if (handles.count)
+		qsort(handles.all, handles.count, sizeof(*handles.all),
+		      compare_by_node);
 	(json ? print_json : print_people)(&handles, nodes, n, all);
 	handles_free(&handles);
 	stdout_done();

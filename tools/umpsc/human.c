@@ -52,11 +52,8 @@ const char *human_bytes(uint64_t bytes, char *text)
 const char *human_count(uint64_t count, char *text)
 {
 	static const struct unit units[] = {
-		{ "", 1 },
-		{ "M", 1e6 },
-		{ "G", 1e9 },
-		{ "T", 1e12 },
-		{ "P", 1e15 },
+		{ "", 1 },     { "M", 1e6 },  { "G", 1e9 },
+		{ "T", 1e12 }, { "P", 1e15 },
 	};
 
 	if (count >= 10000000)
@@ -68,8 +65,8 @@ const char *human_count(uint64_t count, char *text)
 const char *human_duration(uint64_t ns, char *text)
 {
 	static const struct unit units[] = {
-		{ "ns", 1 },	 { "us", 1e3 },	    { "ms", 1e6 },
-		{ "s", 1e9 },	 { "min", 60e9 },   { "h", 3600e9 },
+		{ "ns", 1 },	  { "us", 1e3 },   { "ms", 1e6 },
+		{ "s", 1e9 },	  { "min", 60e9 }, { "h", 3600e9 },
 		{ "d", 86400e9 },
 	};
 
@@ -146,8 +143,9 @@ bool parse_bytes(const char *text, uint64_t *bytes)
 bool parse_duration(const char *text, uint64_t *ns)
 {
 	static const struct unit units[] = {
-		{ "s", 1e9 }, { "ms", 1e6 },  { "us", 1e3 },   { "ns", 1 },
-		{ "m", 60e9 }, { "min", 60e9 }, { "h", 3600e9 }, { "d", 86400e9 },
+		{ "s", 1e9 },	 { "ms", 1e6 },	   { "us", 1e3 },
+		{ "ns", 1 },	 { "m", 60e9 },	   { "min", 60e9 },
+		{ "h", 3600e9 }, { "d", 86400e9 },
 	};
 
 	return parse(text, units, ARRAY_SIZE(units), ns);

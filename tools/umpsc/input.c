@@ -2,7 +2,6 @@
 /*
  * Messages from a file or standard input
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -97,8 +96,8 @@ static enum input_result input_delimited(struct input *input, bool wait,
 			found = memchr(start + input->scanned, delimiter,
 				       used - input->scanned);
 		if (found)
-			return input_take(input, 0, found - start + keep,
-					  !keep, data, len);
+			return input_take(input, 0, found - start + keep, !keep,
+					  data, len);
 		/* The last one may lack its delimiter. */
 		if (input->ended && used)
 			return input_take(input, 0, used, 0, data, len);

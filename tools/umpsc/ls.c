@@ -20,14 +20,12 @@ static const char usage[] =
 	"\n"
 	"'umpsc stat' tells more, and in JSON.\n";
 
-static const struct option options[] = {
-	{ "quiet", no_argument, NULL, 'q' },
-	{}
-};
+static const struct option options[] = { { "quiet", no_argument, NULL, 'q' },
+					 {} };
 
 static const struct column columns[] = {
-	{ "NODE", false },     { "KIND", false },    { "MESSAGES", true },
-	{ "BYTES", true },     { "SENDERS", true },  { "RECEIVER", false },
+	{ "NODE", false },   { "KIND", false },	  { "MESSAGES", true },
+	{ "BYTES", true },   { "SENDERS", true }, { "RECEIVER", false },
 	{ "ACCESS", false },
 };
 

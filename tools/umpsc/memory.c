@@ -2,7 +2,6 @@
 /*
  * Memory that is there, or the command ends
  */
-#define _GNU_SOURCE
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,6 @@
 /*
  * Nodes: their names, and their figures in sysfs
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,10 +16,10 @@
 
 #define FIRST "umpsc"
 #define PREFIX "umpsc-"
-#define NOT_LOADED                                              \
+#define NOT_LOADED                                                \
 	"the module umpsc is not loaded; 'modprobe umpsc' loads " \
 	"it, and 'umpsc doctor' says why it does not"
-#define NAME_CHARACTERS                \
+#define NAME_CHARACTERS              \
 	"abcdefghijklmnopqrstuvwxyz" \
 	"ABCDEFGHIJKLMNOPQRSTUVWXYZ" \
 	"0123456789_-"
@@ -205,7 +204,7 @@ bool node_figures(const struct node *node, struct figures *figures)
 		path = text_format(NODE_CLASS "/%s/%s", node->device,
 				   figure_files[i].name);
 		ok = root_number(path, (uint64_t *)((char *)figures +
-						     figure_files[i].offset));
+						    figure_files[i].offset));
 		free(path);
 		if (!ok)
 			return false;

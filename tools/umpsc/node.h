@@ -33,40 +33,22 @@ struct node {
  * The figures of a node, as files in sysfs with these names: flag() of each that is
  * 0 or 1, number() of each other one.
  */
-#define NODE_FIGURES(flag, number) \
-	flag(standing) \
-	flag(timestamp) \
-	flag(creds) \
-	number(limit_len) \
-	number(limit_msgs) \
-	number(limit_bytes) \
-	number(channel) \
-	number(generation) \
-	flag(claimed) \
-	flag(closed) \
-	flag(ended) \
-	number(depth) \
-	number(bytes) \
-	number(memory) \
-	number(strong) \
-	number(weak) \
-	number(oldest_ns) \
-	number(queued) \
-	number(queued_bytes) \
-	number(sent) \
-	number(sent_bytes) \
-	number(received) \
-	number(received_bytes) \
-	number(discarded) \
-	number(refused) \
-	number(refused_closed) \
-	number(refused_size) \
-	number(refused_limit) \
-	number(refused_quota) \
-	number(refused_memory) \
-	number(most_messages) \
-	number(most_bytes) \
-	number(wakeups)
+#define NODE_FIGURES(flag, number)                                                    \
+	flag(standing) flag(timestamp) flag(creds) number(limit_len) number(          \
+		limit_msgs) number(limit_bytes) number(channel)                       \
+		number(generation) flag(claimed) flag(closed) flag(ended) number(     \
+			depth) number(bytes) number(memory) number(strong)            \
+			number(weak) number(oldest_ns) number(queued) number(         \
+				queued_bytes) number(sent) number(sent_bytes)         \
+				number(received) number(received_bytes) number(       \
+					discarded) number(refused)                    \
+					number(refused_closed) number(                \
+						refused_size) number(refused_limit)   \
+						number(refused_quota) number(         \
+							refused_memory)               \
+							number(most_messages) number( \
+								most_bytes)           \
+								number(wakeups)
 
 #define NODE_FIGURE(name) uint64_t name;
 /**

@@ -2,7 +2,6 @@
 /*
  * Received messages, on their way to standard output
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -21,6 +20,9 @@
 #include "output.h"
 #include "root.h"
 
+/* A clock on the wall that goes another way by so much was set. */
+#define WALL_MOVED_NS ((int64_t)NSEC_PER_SEC)
+
 bool output_is_stream(void)
 {
 	struct stat st;
@@ -30,25 +32,44 @@ bool output_is_stream(void)
 
 /* ---- JSON ---------------------------------------------------------------- */
 
-/* What this time namespace has added to CLOCK_MONOTONIC, in ns. */
+/* What this time namespace has added to CLOCK_MONOTONIC, in ns; it never changes. */
 static int64_t monotonic_offset(void)
 {
-	char *text = root_read("/proc/self/timens_offsets", NULL), *line;
+	static int64_t offset;
+	static bool known;
 	long long s = 0, ns = 0;
+	char *text, *line;
 
+	if (known)
+		return offset;
+	known = true;
+	text = root_read("/proc/self/timens_offsets", NULL);
 	line = text ? strstr(text, "monotonic") : NULL;
-	if (!line || sscanf(line, "monotonic %lld %lld", &s, &ns) != 2)
-		s = 0;
+	if (line && sscanf(line, "monotonic %lld %lld", &s, &ns) == 2)
+		offset = s * (int64_t)NSEC_PER_SEC + ns;
 	free(text);
-	return s * (int64_t)NSEC_PER_SEC + ns;
+	return offset;
 }
 
-/* When it was sent, by the clock on the wall: RFC 3339. */
+/*
+ * What is to be added to a message's time for the clock on the wall.  The same for
+ * all messages, unless somebody sets that clock.
+ */
+static int64_t wall_offset(void)
+{
+	static int64_t offset;
+	int64_t now = clock_ns(CLOCK_REALTIME) - now_ns() + monotonic_offset();
+	int64_t moved = now - offset;
+
+	if (moved > WALL_MOVED_NS || moved < -WALL_MOVED_NS)
+		offset = now;
+	return offset;
+}
+
+/* When it was sent: RFC 3339. */
 static void add_time(struct json *json, uint64_t time_ns)
 {
-	int64_t ago = now_ns() - monotonic_offset() - time_ns;
-	uint64_t wall = clock_ns(CLOCK_REALTIME) - ago;
-	struct timespec ts = ns_timespec(wall);
+	struct timespec ts = ns_timespec(time_ns + wall_offset());
 	char date[64], text[80];
 	struct tm tm;
 

@@ -2,7 +2,6 @@
 /*
  * How far something that takes long has come, on a terminal
  */
-#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,11 +58,9 @@ static char *progress_text(const struct progress *progress, uint64_t bytes,
 	human_bytes(bytes, done);
 	human_bytes(per_ns * NSEC_PER_SEC, rate);
 	if (!progress->total)
-		return text_format("%s, %llu %s, %s/s", done,
-				   (unsigned long long)messages,
-				   human_plural(messages, "message",
-						"messages"),
-				   rate);
+		return text_format(
+			"%s, %llu %s, %s/s", done, (unsigned long long)messages,
+			human_plural(messages, "message", "messages"), rate);
 	human_bytes(progress->total, total);
 	if (!bytes || bytes > progress->total)
 		snprintf(left, sizeof(left), "?");
@@ -88,8 +85,8 @@ static void progress_draw(struct progress *progress, uint64_t bytes,
 		part = (double)bytes / progress->total;
 		if (part > 1)
 			part = 1;
-		bar = progress_bar(part, columns > used ? columns - used - 1 :
-							  0);
+		bar = progress_bar(part,
+				   columns > used ? columns - used - 1 : 0);
 	} else {
 		bar = text_copy("");
 	}

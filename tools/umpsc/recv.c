@@ -5,7 +5,6 @@
  * Signals that end the command come only while it waits, never between the taking
  * of a message and its writing.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -92,7 +91,7 @@ struct receiving {
 
 static volatile sig_atomic_t caught;
 
-static void catch(int number)
+static void catch (int number)
 {
 	caught = number;
 }
@@ -288,7 +287,7 @@ static void receive_all(struct receiving *r)
 				   UMPSC_NO_DEADLINE :
 				   umpsc_deadline(r->timeout_ns);
 		if (!wait_ready(r, deadline)) {
-			say("%s: no message for %s", r->node.name,
+			say("%s: no message has come for %s", r->node.name,
 			    human_duration(r->timeout_ns, text));
 			end(r, STATUS_TIMEOUT);
 		}

@@ -21,10 +21,8 @@ static const char usage[] =
 	"\n"
 	"  -f, --force    discard what waits\n";
 
-static const struct option options[] = {
-	{ "force", no_argument, NULL, 'f' },
-	{}
-};
+static const struct option options[] = { { "force", no_argument, NULL, 'f' },
+					 {} };
 
 /* Says why not, and returns the status. */
 static int refused(const struct node *node, int error)

@@ -2,24 +2,56 @@
 /*
  * Files of the system, below UMPSC_SYSROOT where that is set
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "root.h"
 
 #define CHUNK 4096
 
-char *root_path(const char *path)
+/* With a root of its own, links lead to where they would if that were the system's. */
+static int open_below(const char *root, const char *path, int flags)
+{
+	struct open_how how = {
+		.flags = flags | O_CLOEXEC,
+		.resolve = RESOLVE_IN_ROOT,
+	};
+	int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), fd, error;
+
+	if (dir < 0)
+		return -1;
+	fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
+	error = errno;
+	close(dir);
+	errno = error;
+	return fd;
+}
+
+static int open_path(const char *path, int flags)
 {
 	const char *root = getenv("UMPSC_SYSROOT");
 
-	return text_format("%s%s", root ? root : "", path);
+	if (root && *root)
+		return open_below(root, path, flags);
+	return open(path, flags | O_CLOEXEC);
+}
+
+static int stat_path(const char *path, int flags, struct stat *st)
+{
+	int fd = open_path(path, O_PATH | flags), ret;
+
+	if (fd < 0)
+		return -1;
+	ret = fstat(fd, st);
+	close(fd);
+	return ret;
 }
 
 bool root_exists(const char *path)
@@ -31,38 +63,24 @@ bool root_exists(const char *path)
 
 int root_stat(const char *path, struct stat *st)
 {
-	char *full = root_path(path);
-	int ret = stat(full, st);
-
-	free(full);
-	return ret;
+	return stat_path(path, 0, st);
 }
 
 int root_lstat(const char *path, struct stat *st)
 {
-	char *full = root_path(path);
-	int ret = lstat(full, st);
-
-	free(full);
-	return ret;
+	return stat_path(path, O_NOFOLLOW, st);
 }
 
 DIR *root_opendir(const char *path)
 {
-	char *full = root_path(path);
-	DIR *dir = opendir(full);
+	int fd = open_path(path, O_RDONLY | O_DIRECTORY);
 
-	free(full);
-	return dir;
+	return fd < 0 ? NULL : fdopendir(fd);
 }
 
 int root_open(const char *path)
 {
-	char *full = root_path(path);
-	int fd = open(full, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-
-	free(full);
-	return fd;
+	return open_path(path, O_RDONLY | O_NOCTTY | O_NONBLOCK);
 }
 
 char *root_read(const char *path, size_t *len)
@@ -124,12 +142,15 @@ bool root_number(const char *path, uint64_t *value)
 
 char *root_readlink(const char *path)
 {
-	char *full = root_path(path), *target;
+	int fd = open_path(path, O_PATH | O_NOFOLLOW);
+	char *target;
 	ssize_t n;
 
+	if (fd < 0)
+		return NULL;
 	target = allocate(PATH_MAX);
-	n = readlink(full, target, PATH_MAX - 1);
-	free(full);
+	n = readlinkat(fd, "", target, PATH_MAX - 1);
+	close(fd);
 	if (n < 0) {
 		free(target);
 		return NULL;

@@ -15,9 +15,6 @@
 
 #include "command.h"
 
-/* The path as the system has it, allocated. */
-char *root_path(const char *path);
-
 bool root_exists(const char *path);
 
 /* stat() and lstat(): 0 or -1 with errno. */

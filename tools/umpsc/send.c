@@ -2,7 +2,6 @@
 /*
  * umpsc send: send messages
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>

@@ -23,11 +23,10 @@ static const char usage[] =
 	"What is sent, received, discarded and refused is counted over all channels that\n"
 	"the node has led to; the rest is of the current one.\n";
 
-static const struct option options[] = {
-	{ "json", no_argument, NULL, 'j' },
-	{ "prometheus", no_argument, NULL, 'p' },
-	{}
-};
+static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+					 { "prometheus", no_argument, NULL,
+					   'p' },
+					 {} };
 
 /**
  * struct sample - a node and its figures
@@ -81,10 +80,11 @@ static void print_channel(const struct figures *f)
 		puts("none begun yet");
 		return;
 	}
-	printf("the node's %" PRIu64 "., %s", f->generation,
-	       f->ended ? f->closed ? "closed" : "ended" : "open");
-	printf("; %" PRIu64 " %s", f->strong,
-	       human_plural(f->strong, "sender", "senders"));
+	printf("number %" PRIu64 ", %s; %" PRIu64 " %s", f->generation,
+	       f->closed ? "closed" :
+	       f->ended	 ? "ended" :
+			   "open",
+	       f->strong, human_plural(f->strong, "sender", "senders"));
 	if (f->weak)
 		printf(" and %" PRIu64 " weak", f->weak);
 	puts(f->claimed ? ", a receiver" : ", no receiver");
@@ -165,16 +165,16 @@ static void print_limits(const struct figures *f)
 		return;
 	}
 	if (f->limit_len) {
-		printf("a message %s", human_bytes(f->limit_len, text));
-		separator = "; ";
+		printf("%s a message", human_bytes(f->limit_len, text));
+		separator = ", ";
 	}
 	if (f->limit_msgs) {
-		printf("%squeued %" PRIu64 " %s", separator, f->limit_msgs,
+		printf("%s%" PRIu64 " %s queued", separator, f->limit_msgs,
 		       human_plural(f->limit_msgs, "message", "messages"));
-		separator = "; ";
+		separator = ", ";
 	}
 	if (f->limit_bytes)
-		printf("%squeued %s", separator,
+		printf("%s%s queued", separator,
 		       human_bytes(f->limit_bytes, text));
 	puts("");
 }
@@ -256,22 +256,23 @@ struct metric {
 	size_t offset;
 };
 
-#define METRIC(name, type, field, help)                              \
-	{                                                            \
+#define METRIC(name, type, field, help)                                 \
+	{                                                               \
 		name, type, help, NULL, offsetof(struct figures, field) \
 	}
-#define REFUSED(cause)                                              \
-	{                                                           \
+#define REFUSED(cause)                                                  \
+	{                                                               \
 		"refused_total", "counter", "Sends refused, by cause.", \
-			"cause=\"" #cause "\"",                     \
-			offsetof(struct figures, refused_##cause)   \
+			"cause=\"" #cause "\"",                         \
+			offsetof(struct figures, refused_##cause)       \
 	}
 
 static const struct metric metrics[] = {
 	METRIC("queued_messages", "gauge", depth,
 	       "Messages queued in the current channel."),
 	METRIC("queued_bytes", "gauge", bytes, "Their payload."),
-	METRIC("memory_bytes", "gauge", memory, "Kernel memory that they hold."),
+	METRIC("memory_bytes", "gauge", memory,
+	       "Kernel memory that they hold."),
 	METRIC("oldest_seconds", "gauge", oldest_ns,
 	       "Age of the oldest message, where the node notes times."),
 	METRIC("senders", "gauge", strong, "Senders of the current channel."),

@@ -2,7 +2,6 @@
 /*
  * Tables: columns that are as wide as what is in them
  */
-#define _GNU_SOURCE
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +22,8 @@ void table_cell(struct table *table, const char *format, ...)
 	for (c = text; *c; c++)
 		if (*c < ' ' || *c > '~')
 			*c = '?';
-	table->cells = array_grow(table->cells, table->ncells,
-				  sizeof(*table->cells));
+	table->cells =
+		array_grow(table->cells, table->ncells, sizeof(*table->cells));
 	table->cells[table->ncells++] = text;
 }
 
@@ -61,8 +60,7 @@ static char *table_line(const struct table *table, const size_t *widths,
 	for (i = 0; i < table->ncolumns; i++) {
 		cell = cells ? cells[i] : table->columns[i].title;
 		fprintf(out, "%*s%*s", i ? GAP : 0, "",
-			(int)(table->columns[i].right ? widths[i] :
-							-widths[i]),
+			(int)(table->columns[i].right ? widths[i] : -widths[i]),
 			cell);
 	}
 	fclose(out);

@@ -5,7 +5,6 @@
  * While the terminal is taken, the signals that end or stop the command are blocked
  * and come through a signalfd, so that the terminal is given back first.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -76,7 +75,7 @@ void terminal_leave(void)
 
 void terminal_enter(void)
 {
-	static const int caught[] = { SIGINT,  SIGTERM,	 SIGHUP,
+	static const int caught[] = { SIGINT,  SIGTERM, SIGHUP,
 				      SIGQUIT, SIGTSTP, SIGWINCH };
 	sigset_t set;
 	size_t i;

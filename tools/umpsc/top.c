@@ -2,7 +2,6 @@
 /*
  * umpsc top: watch nodes
  */
-#define _GNU_SOURCE
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -380,7 +379,7 @@ static void show_screen(struct watching *w)
 		die(STATUS_FAILED, "no memory");
 	room = rows > LINES_AROUND ? rows - LINES_AROUND : 0;
 	show_summary(w, out);
-	fputs("q quit  r reverse  by: n name  m messages  b bytes  a age  i in  o out  s senders  h holders\n",
+	fputs("a title's first letter sorts by it, r reverses, q ends\n",
 	      out);
 	show(w, out, width, room);
 	if (w->look.count > room)
@@ -474,8 +473,8 @@ static bool on_screen(void)
 {
 	const char *term = getenv("TERM");
 
-	return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && term &&
-	       *term && strcmp(term, "dumb");
+	return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && term && *term &&
+	       strcmp(term, "dumb");
 }
 
 static int top_run(int argc, char **argv)

@@ -2,7 +2,6 @@
 /*
  * Users and groups by name
  */
-#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -26,12 +26,11 @@ static const char usage[] =
 	"With --empty and --closed, until both hold.  TIME is in seconds, or with a unit:\n"
 	"500ms, 2m.  Ends with status 3 where the node is removed.\n";
 
-static const struct option options[] = {
-	{ "empty", no_argument, NULL, 'e' },
-	{ "closed", no_argument, NULL, 'c' },
-	{ "timeout", required_argument, NULL, 't' },
-	{}
-};
+static const struct option options[] = { { "empty", no_argument, NULL, 'e' },
+					 { "closed", no_argument, NULL, 'c' },
+					 { "timeout", required_argument, NULL,
+					   't' },
+					 {} };
 
 /* From one look to the next: at first soon, then less often. */
 #define LOOK_FIRST_NS (5 * NSEC_PER_MSEC)
@@ -68,8 +67,8 @@ static int wait_run(int argc, char **argv)
 	struct figures f;
 	int option;
 
-	while ((option = next_option(&command_wait, argc, argv, "ect:",
-				     options)) != -1) {
+	while ((option = next_option(&command_wait, argc, argv,
+				     "ect:", options)) != -1) {
 		if (option == 'e')
 			w.empty = true;
 		else if (option == 'c')
