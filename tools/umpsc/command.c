@@ -2,7 +2,6 @@
 /*
  * umpsc, the command: see umpsc(1)
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +9,6 @@
 #include "command.h"
 #include "root.h"
 
-#define ARRAY_SIZE(array) (sizeof(array) / sizeof(*(array)))
 #define OPTIONS_MAX 32
 
 static const struct command *const commands[] = {
@@ -19,7 +17,7 @@ static const struct command *const commands[] = {
 	&command_holders, &command_doctor,
 };
 
-static void help(FILE *out)
+static void print_help(FILE *out)
 {
 	size_t i;
 
@@ -37,7 +35,7 @@ static void help(FILE *out)
 	      out);
 }
 
-static void version(void)
+static void print_version(void)
 {
 	char *loaded = root_line("/sys/module/umpsc/version");
 
@@ -46,19 +44,13 @@ static void version(void)
 	free(loaded);
 }
 
-static void usage(const struct command *command, FILE *out)
-{
-	fputs(command->usage, out);
-}
-
 void misused(const struct command *command, const char *format, ...)
 {
 	va_list args;
 	char *text;
 
 	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		text = "wrong use";
+	text = text_vformat(format, args);
 	va_end(args);
 	if (command)
 		die(STATUS_USAGE, "%s: %s; 'umpsc %s --help' tells more",
@@ -121,7 +113,7 @@ int next_option(const struct command *command, int argc, char **argv,
 	opterr = 0;
 	c = getopt_long(argc, argv, with_help, all, NULL);
 	if (c == 'h') {
-		usage(command, stdout);
+		fputs(command->usage, stdout);
 		stdout_done();
 		exit(STATUS_OK);
 	}
@@ -145,16 +137,16 @@ int main(int argc, char **argv)
 	const struct command *command;
 
 	if (argc < 2) {
-		help(stderr);
+		print_help(stderr);
 		return STATUS_USAGE;
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
-		version();
+		print_version();
 	} else if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
 		   (!strcmp(argv[1], "help") && argc == 2)) {
-		help(stdout);
+		print_help(stdout);
 	} else if (!strcmp(argv[1], "help")) {
-		usage(command_find(argv[2]), stdout);
+		fputs(command_find(argv[2])->usage, stdout);
 	} else {
 		command = command_find(argv[1]);
 		return command->run(argc - 1, argv + 1);

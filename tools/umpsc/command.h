@@ -10,12 +10,13 @@
 #define _COMMAND_H
 
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* Exit statuses; umpsc(1) says them. */
-enum status {
+enum exit_status {
 	STATUS_OK = 0,
 	STATUS_FAILED = 1,
 	STATUS_USAGE = 2,
@@ -51,6 +52,7 @@ extern const struct command command_wait;
 extern const struct command command_holders;
 extern const struct command command_doctor;
 
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof(*(array)))
 #define PRINTF(text, first) __attribute__((format(printf, text, first)))
 
 /* ---- Options (command.c) ------------------------------------------------ */
@@ -78,7 +80,7 @@ void misused(const struct command *command, const char *format, ...)
 void say(const char *format, ...) PRINTF(1, 2);
 
 /* say(), and exit. */
-void die(enum status status, const char *format, ...) PRINTF(2, 3)
+void die(enum exit_status status, const char *format, ...) PRINTF(2, 3)
 	__attribute__((noreturn));
 
 /* Flush standard output; if that fails, say so and exit. */
@@ -91,6 +93,7 @@ void *allocate(size_t size);
 void *reallocate(void *old, size_t size);
 char *text_copy(const char *text);
 char *text_format(const char *format, ...) PRINTF(1, 2);
+char *text_vformat(const char *format, va_list args) PRINTF(1, 0);
 
 /**
  * array_grow - room for one more element

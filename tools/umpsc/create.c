@@ -114,8 +114,7 @@ static void __attribute__((noreturn)) refuse(const struct node *node, int error)
 		    node->name);
 	case EPERM:
 		die(STATUS_DENIED,
-		    "%s: making nodes needs root (CAP_SYS_ADMIN in the initial user namespace); try sudo",
-		    node->name);
+		    "%s: making nodes needs root (CAP_SYS_ADMIN)", node->name);
 	case ENOSPC:
 		die(STATUS_FAILED,
 		    "%s: there are as many nodes as there can be; 'umpsc rm' removes some",

@@ -27,8 +27,17 @@ static const struct option options[] = { { "quiet", no_argument, NULL, 'q' },
 					 {} };
 
 static bool quiet;
-static struct json json = { .out = NULL };
 static unsigned int found;
+/* Where @json.out is set; the object of the last finding is still open. */
+static struct json json;
+
+static void close_finding(void)
+{
+	if (!json.out || !found)
+		return;
+	json_close(&json, ']');
+	json_close(&json, '}');
+}
 
 void check_ok(const char *format, ...)
 {
@@ -43,21 +52,17 @@ void check_ok(const char *format, ...)
 	va_end(args);
 }
 
-static void print_found(const char *severity, const char *id, const char *what,
-			char *remedy)
-{
-	char *line;
-
-	printf("%-8s %s [%s]\n", severity, what, id);
-	while ((line = strsep(&remedy, "\n")))
-		printf("         -> %s\n", line);
-}
-
-void check_found(enum severity severity, const char *id, char *what,
-		 char *remedy)
+void check_found(enum severity severity, const char *id, const char *format,
+		 ...)
 {
 	const char *name = severity == PROBLEM ? "problem" : "warning";
+	va_list args;
+	char *what;
 
+	va_start(args, format);
+	what = text_vformat(format, args);
+	va_end(args);
+	close_finding();
 	found++;
 	if (json.out) {
 		json_break(&json);
@@ -65,13 +70,26 @@ void check_found(enum severity severity, const char *id, char *what,
 		json_text(&json, "id", id);
 		json_text(&json, "severity", name);
 		json_text(&json, "what", what);
-		json_text(&json, "remedy", remedy);
-		json_close(&json, '}');
+		json_open(&json, "remedy", '[');
 	} else {
-		print_found(name, id, what, remedy);
+		printf("%-8s %s [%s]\n", name, what, id);
 	}
 	free(what);
-	free(remedy);
+}
+
+void check_remedy(const char *format, ...)
+{
+	va_list args;
+	char *line;
+
+	va_start(args, format);
+	line = text_vformat(format, args);
+	va_end(args);
+	if (json.out)
+		json_text(&json, NULL, line);
+	else
+		printf("         -> %s\n", line);
+	free(line);
 }
 
 static int doctor_run(int argc, char **argv)
@@ -93,16 +111,16 @@ static int doctor_run(int argc, char **argv)
 	check_module();
 	check_nodes();
 	check_limits();
+	close_finding();
 	if (json.out) {
 		json_break(&json);
 		json_close(&json, ']');
 		putchar('\n');
+	} else if (!quiet && found) {
+		printf("\n%u %s found\n", found,
+		       human_plural(found, "trouble", "troubles"));
 	} else if (!quiet) {
-		if (found)
-			printf("\n%u %s found\n", found,
-			       human_plural(found, "trouble", "troubles"));
-		else
-			printf("\nno trouble found\n");
+		puts("\nno trouble found");
 	}
 	stdout_done();
 	return found ? STATUS_FAILED : STATUS_OK;

@@ -25,11 +25,16 @@ void check_ok(const char *format, ...) PRINTF(1, 2);
  * check_found - report a trouble
  * @severity: how bad it is
  * @id: its name, as in umpsc(1)
- * @what: what is wrong; allocated, freed here
- * @remedy: what to do, in lines; allocated, freed here
+ * @format: what is wrong
  */
-void check_found(enum severity severity, const char *id, char *what,
-		 char *remedy);
+void check_found(enum severity severity, const char *id, const char *format,
+		 ...) PRINTF(3, 4);
+
+/**
+ * check_remedy - and what to do about it, line by line
+ * @format: a line
+ */
+void check_remedy(const char *format, ...) PRINTF(1, 2);
 
 /* The kernel, the module, its installation and signature. */
 void check_module(void);

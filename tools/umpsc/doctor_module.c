@@ -94,13 +94,13 @@ static void check_kernel(const struct module *m)
 	unsigned int major = 0, minor = 0;
 
 	if (sscanf(m->release, "%u.%u", &major, &minor) == 2 &&
-	    (major < 6 || (major == 6 && minor < 1)))
+	    (major < 6 || (major == 6 && minor < 1))) {
 		check_found(PROBLEM, "kernel-too-old",
-			    text_format("Linux %s is too old for umpsc",
-					m->release),
-			    text_copy("use Linux 6.1 or newer"));
-	else
-		check_ok("Linux %s", m->release);
+			    "Linux %s is too old for umpsc", m->release);
+		check_remedy("use Linux 6.1 or newer");
+		return;
+	}
+	check_ok("Linux %s", m->release);
 }
 
 /* ---- Built and installed --------------------------------------------------- */
@@ -112,18 +112,18 @@ static void check_headers(const struct module *m)
 	bool there = root_exists(makefile);
 
 	free(makefile);
-	/* Who neither builds it now nor has DKMS build it needs none. */
-	if (!there && (m->dkms || !m->path))
-		check_found(
-			m->path ? WARNING : PROBLEM, "no-headers",
-			text_format(
-				"the headers of Linux %s are missing: without them nothing is built, and DKMS skips it silently",
-				m->release),
-			text_format(
-				"apt install linux-headers-%s\nand the package linux-headers-amd64, which brings those of later kernels",
-				m->release));
-	else if (there)
+	if (there) {
 		check_ok("kernel headers are installed");
+		return;
+	}
+	/* Who neither builds it now nor has DKMS build it needs none. */
+	if (m->path && !m->dkms)
+		return;
+	check_found(m->path ? WARNING : PROBLEM, "no-headers",
+		    "the headers of Linux %s are missing", m->release);
+	check_remedy("nothing is built without them, by DKMS neither:");
+	check_remedy("apt install linux-headers-%s", m->release);
+	check_remedy("apt install linux-headers-amd64, for later kernels");
 }
 
 static void check_dkms(const struct module *m)
@@ -137,21 +137,16 @@ static void check_dkms(const struct module *m)
 		return;
 	}
 	log = text_format(DKMS "/%s/build/make.log", m->dkms);
-	if (root_exists(log))
-		check_found(
-			PROBLEM, "dkms-failed",
-			text_format("DKMS could not build version %s", m->dkms),
-			text_format(
-				"%s says why\nthen: dkms install umpsc/%s -k %s",
-				log, m->dkms, m->release));
-	else
-		check_found(
-			PROBLEM, "dkms-not-built",
-			text_format(
-				"DKMS has version %s, but has not built it for Linux %s",
-				m->dkms, m->release),
-			text_format("dkms install umpsc/%s -k %s", m->dkms,
-				    m->release));
+	if (root_exists(log)) {
+		check_found(PROBLEM, "dkms-failed",
+			    "DKMS could not build version %s", m->dkms);
+		check_remedy("see why in %s", log);
+	} else {
+		check_found(PROBLEM, "dkms-not-built",
+			    "DKMS has version %s, but not built for Linux %s",
+			    m->dkms, m->release);
+	}
+	check_remedy("dkms install umpsc/%s -k %s", m->dkms, m->release);
 	free(log);
 }
 
@@ -174,24 +169,19 @@ static bool in_modules_dep(const struct module *m)
 
 static void check_installed(const struct module *m)
 {
-	if (!m->path)
-		check_found(
-			m->loaded ? WARNING : PROBLEM, "not-installed",
-			text_format(
-				"there is no umpsc.ko for Linux %s in /lib/modules%s",
-				m->release,
-				m->loaded ?
-					"; the one that is loaded is gone after a reboot" :
-					""),
-			text_copy(
-				"in its source: make && sudo make modules_install && sudo depmod\nor let DKMS do it, for later kernels too"));
-	else if (!in_modules_dep(m))
+	if (!m->path) {
+		check_found(m->loaded ? WARNING : PROBLEM, "not-installed",
+			    "no umpsc.ko in /lib/modules/%s", m->release);
+		check_remedy("make && sudo make modules_install");
+		check_remedy("sudo depmod");
+		check_remedy("or let DKMS do it, for later kernels too");
+	} else if (!in_modules_dep(m)) {
 		check_found(PROBLEM, "no-depmod",
-			    text_format("modprobe does not know of %s",
-					m->path),
-			    text_copy("depmod"));
-	else
+			    "modprobe does not know of %s", m->path);
+		check_remedy("depmod");
+	} else {
 		check_ok("installed: %s", m->path);
+	}
 }
 
 /* ---- Configuration --------------------------------------------------------- */
@@ -259,14 +249,13 @@ static void check_blacklist(void)
 	char *path = NULL;
 	size_t i;
 
-	for (i = 0; i < sizeof(lines) / sizeof(lines[0]) && !path; i++)
+	for (i = 0; i < ARRAY_SIZE(lines) && !path; i++)
 		path = configured("modprobe", lines[i]);
-	if (path)
+	if (path) {
 		check_found(PROBLEM, "blacklisted",
-			    text_format("%s keeps the module from being loaded",
-					path),
-			    text_format("take its line about umpsc out of %s",
-					path));
+			    "%s keeps the module from being loaded", path);
+		check_remedy("take its line about umpsc out of it");
+	}
 	free(path);
 }
 
@@ -277,14 +266,13 @@ static void check_boot(void)
 
 	if (!path && file_has_line("/etc/modules", line))
 		path = text_copy("/etc/modules");
-	if (path)
+	if (path) {
 		check_ok("loaded at boot: %s", path);
-	else
-		check_found(
-			WARNING, "not-at-boot",
-			text_copy("the module is not loaded at boot"),
-			text_copy(
-				"echo umpsc > /etc/modules-load.d/umpsc.conf"));
+	} else {
+		check_found(WARNING, "not-at-boot",
+			    "the module is not loaded at boot");
+		check_remedy("echo umpsc > /etc/modules-load.d/umpsc.conf");
+	}
 	free(path);
 }
 
@@ -333,28 +321,22 @@ static void check_signature(const struct module *m)
 
 	if (!why) {
 		check_ok("the kernel takes unsigned modules");
-		return;
-	}
-	if (!m->image)
-		return;
-	if (!ko_signed(m->image, m->len))
-		check_found(
-			PROBLEM, "not-signed",
-			text_format("%s, and %s is not signed", why, m->path),
-			text_copy(
-				"DKMS signs what it builds: dkms install --force umpsc/VERSION\n"
-				"or sign it yourself: /usr/lib/linux-kbuild-*/scripts/sign-file sha256 KEY CERTIFICATE umpsc.ko"));
-	else if (!m->loaded && dkms_key_unknown())
-		check_found(
-			PROBLEM, "key-not-enrolled",
-			text_format(
-				"%s, and does not know the key that DKMS signs with ('Key was rejected by service')",
-				why),
-			text_copy(
-				"mokutil --import " DKMS_KEY
-				"\nthen reboot, and choose 'Enroll MOK' before Linux starts"));
-	else
+	} else if (m->image && !ko_signed(m->image, m->len)) {
+		check_found(PROBLEM, "not-signed", "%s, and %s is not signed",
+			    why, m->path);
+		if (m->dkms)
+			check_remedy("dkms install --force umpsc/%s -k %s",
+				     m->dkms, m->release);
+		check_remedy("scripts/sign-file sha256 KEY CERTIFICATE %s",
+			     m->path);
+	} else if (m->image && !m->loaded && dkms_key_unknown()) {
+		check_found(PROBLEM, "key-not-enrolled",
+			    "%s, and the key of DKMS is not enrolled", why);
+		check_remedy("mokutil --import " DKMS_KEY);
+		check_remedy("reboot, and choose 'Enroll MOK' ahead of Linux");
+	} else if (m->image) {
 		check_ok("%s, and the module is signed", why);
+	}
 }
 
 /* ---- Loaded ------------------------------------------------------------------ */
@@ -368,23 +350,21 @@ static void check_loaded_version(const struct module *m)
 
 	if (m->image)
 		installed = ko_info(m->image, m->len, "srcversion");
-	if (loaded && installed && strcmp(loaded, installed))
-		check_found(
-			WARNING, "other-module-loaded",
-			text_format(
-				"the module that is loaded is another one than %s",
-				m->path),
-			text_copy(
-				"modprobe -r umpsc && modprobe umpsc ('umpsc holders' shows who keeps it)\nor reboot"));
-	else
+	if (loaded && installed && strcmp(loaded, installed)) {
+		check_found(WARNING, "other-module-loaded",
+			    "the module that is loaded is not that of %s",
+			    m->path);
+		check_remedy("modprobe -r umpsc && modprobe umpsc");
+		check_remedy("'umpsc holders' shows who uses it; or reboot");
+	} else {
 		check_ok("loaded, version %s", version ? version : "unknown");
-	if (version && strcmp(version, VERSION))
-		check_found(
-			WARNING, "other-command",
-			text_format(
-				"this command is of version %s, the module that is loaded of %s",
-				VERSION, version),
-			text_copy("install both from one source"));
+	}
+	if (version && strcmp(version, VERSION)) {
+		check_found(WARNING, "other-command",
+			    "the command is %s, the loaded module %s", VERSION,
+			    version);
+		check_remedy("install both from one source");
+	}
 	free(installed);
 	free(version);
 	free(loaded);
@@ -392,12 +372,12 @@ static void check_loaded_version(const struct module *m)
 
 static void check_loaded(const struct module *m)
 {
-	if (m->loaded)
+	if (m->loaded) {
 		check_loaded_version(m);
-	else if (m->path)
-		check_found(PROBLEM, "not-loaded",
-			    text_copy("the module is not loaded"),
-			    text_copy("modprobe umpsc"));
+	} else if (m->path) {
+		check_found(PROBLEM, "not-loaded", "the module is not loaded");
+		check_remedy("modprobe umpsc");
+	}
 	/* Else it cannot be, as has been said. */
 }
 

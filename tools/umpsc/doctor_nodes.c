@@ -18,6 +18,7 @@
 #include "users.h"
 
 #define PARAMETERS "/sys/module/umpsc/parameters/"
+#define CONFIGURATION "/etc/modprobe.d/umpsc.conf"
 
 /* ---- Device files ---------------------------------------------------------- */
 
@@ -68,31 +69,34 @@ static bool may_open(const struct stat *st)
 
 static void found_no_access(const struct node *node, const struct stat *st)
 {
-	char mode[HUMAN_MAX];
 	char *owner = user_name(st->st_uid), *group = group_name(st->st_gid);
-	char *you = user_name(geteuid()), *remedy;
+	char *you = user_name(geteuid()), mode[HUMAN_MAX];
 
-	/* Nobody should become a member of root's group for it. */
-	if (st->st_mode & 0060 && st->st_gid)
-		remedy = text_format("usermod -aG %s %s, and log in anew",
-				     group, you);
-	else if (!strcmp(node->device, "umpsc"))
-		remedy = text_copy(
-			"choose who may: 'options umpsc gid=GROUP mode=0660' in /etc/modprobe.d/umpsc.conf, with the group's number\n"
-			"then: modprobe -r umpsc && modprobe umpsc");
-	else
-		remedy = text_format(
-			"choose who may: umpsc rm %s && umpsc create %s --group=GROUP\n"
-			"or, for nodes made when the module is loaded: 'options umpsc gid=GROUP mode=0660' in /etc/modprobe.d/umpsc.conf",
-			node->name, node->name);
 	check_found(PROBLEM, "no-access",
-		    text_format("you (%s) may not use %s, which is %s %s %s",
-				you, node->path, human_mode(st->st_mode, mode),
-				owner, group),
-		    remedy);
+		    "you (%s) may not use %s, which is %s %s %s", you,
+		    node->path, human_mode(st->st_mode, mode), owner, group);
+	/* Nobody should become a member of root's group for it. */
+	if (st->st_mode & 0060 && st->st_gid) {
+		check_remedy("usermod -aG %s %s, and log in anew", group, you);
+	} else {
+		check_remedy("options umpsc gid=NUMBER in " CONFIGURATION);
+		check_remedy("and then modprobe -r umpsc && modprobe umpsc");
+		if (strcmp(node->device, "umpsc"))
+			check_remedy("or umpsc create --group=GROUP %s, anew",
+				     node->name);
+	}
 	free(you);
 	free(group);
 	free(owner);
+}
+
+static void found_wrong_file(const struct node *node, const char *id,
+			     const char *what)
+{
+	check_found(PROBLEM, id, "%s is %s and not the node", node->path, what);
+	check_remedy("it was there before the module was; see what it is");
+	check_remedy("rm %s && modprobe -r umpsc && modprobe umpsc",
+		     node->path);
 }
 
 static void check_node(const struct node *node)
@@ -101,46 +105,35 @@ static void check_node(const struct node *node)
 	struct stat st;
 
 	if (root_lstat(node->path, &st)) {
-		check_found(
-			PROBLEM, "node-missing",
-			text_format("there is no %s, though the node exists",
-				    node->path),
-			text_copy(
-				"/dev should be a devtmpfs; in a container, hand the device on (--device=/dev/umpsc and the like)"));
-		return;
-	}
-	if (!S_ISCHR(st.st_mode)) {
-		check_found(
-			PROBLEM, "node-is-a-file",
-			text_format(
-				"%s is %s and not the node: somebody made it before the module was loaded",
-				node->path, type_name(st.st_mode)),
-			text_format(
-				"look into it, then: rm %s && modprobe -r umpsc && modprobe umpsc",
-				node->path));
-		return;
-	}
-	if (!is_the_device(node, &st)) {
-		check_found(
-			PROBLEM, "node-is-another",
-			text_format("%s is another device (%u:%u) than the node",
-				    node->path, major(st.st_rdev),
-				    minor(st.st_rdev)),
-			text_format(
-				"rm %s && modprobe -r umpsc && modprobe umpsc",
-				node->path));
-		return;
-	}
-	if (!may_open(&st)) {
+		check_found(PROBLEM, "node-missing",
+			    "there is no %s, though the node exists",
+			    node->path);
+		check_remedy("mount devtmpfs on /dev");
+		check_remedy("in a container: --device=%s", node->path);
+	} else if (!S_ISCHR(st.st_mode)) {
+		found_wrong_file(node, "node-is-a-file", type_name(st.st_mode));
+	} else if (!is_the_device(node, &st)) {
+		found_wrong_file(node, "node-is-another", "another device");
+	} else if (!may_open(&st)) {
 		found_no_access(node, &st);
-		return;
+	} else {
+		owner = user_name(st.st_uid);
+		group = group_name(st.st_gid);
+		check_ok("%s, %s %s %s", node->path,
+			 human_mode(st.st_mode, mode), owner, group);
+		free(group);
+		free(owner);
 	}
-	owner = user_name(st.st_uid);
-	group = group_name(st.st_gid);
-	check_ok("%s, %s %s %s", node->path, human_mode(st.st_mode, mode),
-		 owner, group);
-	free(group);
-	free(owner);
+}
+
+static bool is_node(const struct node *nodes, size_t n, const char *device)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (!strcmp(nodes[i].device, device))
+			return true;
+	return false;
 }
 
 /* What is named like a node in /dev, and is none. */
@@ -150,28 +143,21 @@ static void check_leftovers(const struct node *nodes, size_t n)
 	struct dirent *entry;
 	struct stat st;
 	char *path;
-	size_t i;
 
 	while (dir && (entry = readdir(dir))) {
-		if (strcmp(entry->d_name, "umpsc") &&
-		    strncmp(entry->d_name, "umpsc-", strlen("umpsc-")))
-			continue;
-		for (i = 0; i < n; i++)
-			if (!strcmp(nodes[i].device, entry->d_name))
-				break;
-		if (i < n)
+		if ((strcmp(entry->d_name, "umpsc") &&
+		     strncmp(entry->d_name, "umpsc-", strlen("umpsc-"))) ||
+		    is_node(nodes, n, entry->d_name))
 			continue;
 		path = text_format("/dev/%s", entry->d_name);
-		if (!root_lstat(path, &st))
-			check_found(
-				WARNING, "left-over",
-				text_format(
-					"%s is %s, but there is no such node",
-					path,
-					S_ISCHR(st.st_mode) ?
-						"a device" :
-						type_name(st.st_mode)),
-				text_format("rm %s", path));
+		if (!root_lstat(path, &st)) {
+			check_found(WARNING, "left-over",
+				    "%s is %s, but there is no such node", path,
+				    S_ISCHR(st.st_mode) ?
+					    "a device" :
+					    type_name(st.st_mode));
+			check_remedy("rm %s", path);
+		}
 		free(path);
 	}
 	if (dir)
@@ -201,57 +187,49 @@ static void check_max_len(void)
 
 	if (!root_number(PARAMETERS "max_len", &max_len))
 		return;
-	if (max_len)
+	if (max_len) {
 		check_ok("messages up to %s", human_bytes(max_len, text));
-	else
-		check_found(
-			PROBLEM, "max-len-0",
-			text_copy(
-				"no message can be sent: the module's max_len is 0"),
-			text_copy("echo 16777216 > " PARAMETERS "max_len"));
+		return;
+	}
+	check_found(PROBLEM, "max-len-0",
+		    "no message can be sent, since the module's max_len is 0");
+	check_remedy("echo 16777216 > " PARAMETERS "max_len");
 }
 
 static void check_full(const struct node *node, const struct figures *f)
 {
-	bool full = (f->limit_msgs && f->depth >= f->limit_msgs) ||
-		    (f->limit_bytes && f->bytes >= f->limit_bytes);
-
-	if (full)
-		check_found(
-			WARNING, "full",
-			text_format("%s is full: with %" PRIu64
-				    " %s queued, sends are refused",
-				    node->name, f->depth,
-				    human_plural(f->depth, "message",
-						 "messages")),
-			f->claimed ?
-				text_format(
-					"its receiver is too slow, or stuck: 'umpsc holders %s' tells which it is",
-					node->name) :
-				text_format("start a receiver: umpsc recv %s",
-					    node->name));
+	if ((!f->limit_msgs || f->depth < f->limit_msgs) &&
+	    (!f->limit_bytes || f->bytes < f->limit_bytes))
+		return;
+	check_found(WARNING, "full",
+		    "%s is full, and refuses sends: %" PRIu64 " %s queued",
+		    node->name, f->depth,
+		    human_plural(f->depth, "message is", "messages are"));
+	if (f->claimed)
+		check_remedy("see its receiver: umpsc holders %s", node->name);
+	else
+		check_remedy("start a receiver: umpsc recv %s", node->name);
 }
 
 static void check_refused(const struct node *node, const struct figures *f)
 {
-	if (f->refused_memory)
-		check_found(
-			WARNING, "refused-memory",
-			text_format("%s: %" PRIu64
-				    " %s refused, as there was no memory",
-				    node->name, f->refused_memory,
-				    human_plural(f->refused_memory, "send was",
-						 "sends were")),
-			text_copy(
-				"see the memory limit of the sender's cgroup, and 'umpsc stat' for what is queued"));
-	if (f->refused_quota)
+	if (f->refused_memory) {
+		check_found(WARNING, "refused-memory",
+			    "%s: %" PRIu64 " %s refused for want of memory",
+			    node->name, f->refused_memory,
+			    human_plural(f->refused_memory, "send was",
+					 "sends were"));
+		check_remedy("see the senders' cgroup, and umpsc stat");
+	}
+	if (f->refused_quota) {
 		check_found(WARNING, "refused-quota",
-			    text_format("%s: %" PRIu64 " %s refused by a quota",
-					node->name, f->refused_quota,
-					human_plural(f->refused_quota,
-						     "send was", "sends were")),
-			    text_copy("see the limits in " PARAMETERS
-				      ", and 'umpsc stat' for what is queued"));
+			    "%s: %" PRIu64 " %s refused by a quota", node->name,
+			    f->refused_quota,
+			    human_plural(f->refused_quota, "send was",
+					 "sends were"));
+		check_remedy("see the limits in " PARAMETERS
+			     ", and 'umpsc stat'");
+	}
 }
 
 void check_limits(void)

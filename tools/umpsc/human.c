@@ -8,9 +8,8 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#include "command.h"
 #include "human.h"
-
-#define ARRAY_SIZE(array) (sizeof(array) / sizeof(*(array)))
 
 /* A unit, as text and in the base unit. */
 struct unit {

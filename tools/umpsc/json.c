@@ -88,8 +88,8 @@ static void write_string(FILE *out, const unsigned char *text, size_t len)
 
 static void write_base64(FILE *out, const unsigned char *bytes, size_t len)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				     "abcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	unsigned int group;
 	size_t n, i;
 

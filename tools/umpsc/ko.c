@@ -26,14 +26,12 @@ static const struct compression {
 	{ ".gz", "gzip" },
 };
 
-#define COMPRESSIONS (sizeof(compressions) / sizeof(compressions[0]))
-
 static const struct compression *compression_of(const char *path)
 {
 	const char *suffix = strrchr(path, '.');
 	size_t i;
 
-	for (i = 0; suffix && i < COMPRESSIONS; i++)
+	for (i = 0; suffix && i < ARRAY_SIZE(compressions); i++)
 		if (!strcmp(suffix, compressions[i].suffix))
 			return &compressions[i];
 	return NULL;

@@ -2,7 +2,6 @@
 /*
  * Memory that is there, or the command ends
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,17 +27,23 @@ char *text_copy(const char *text)
 	return text_format("%s", text);
 }
 
+char *text_vformat(const char *format, va_list args)
+{
+	char *text;
+
+	if (vasprintf(&text, format, args) < 0)
+		die(STATUS_FAILED, "no memory");
+	return text;
+}
+
 char *text_format(const char *format, ...)
 {
 	va_list args;
 	char *text;
-	int len;
 
 	va_start(args, format);
-	len = vasprintf(&text, format, args);
+	text = text_vformat(format, args);
 	va_end(args);
-	if (len < 0)
-		die(STATUS_FAILED, "no memory");
 	return text;
 }
 

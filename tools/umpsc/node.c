@@ -12,8 +12,6 @@
 #include "node.h"
 #include "root.h"
 
-#define ARRAY_SIZE(array) (sizeof(array) / sizeof(*(array)))
-
 #define FIRST "umpsc"
 #define PREFIX "umpsc-"
 #define NOT_LOADED                                                \
@@ -24,12 +22,49 @@
 	"ABCDEFGHIJKLMNOPQRSTUVWXYZ" \
 	"0123456789_-"
 
-#define FIGURE(name) { #name, offsetof(struct figures, name) },
-static const struct {
-	const char *name;
-	size_t offset;
-} figure_files[] = { NODE_FIGURES(FIGURE, FIGURE) };
-#undef FIGURE
+#define NUMBER(name)                                         \
+	{                                                    \
+#name, offsetof(struct figures, name), false \
+	}
+#define FLAG(name)                                          \
+	{                                                   \
+#name, offsetof(struct figures, name), true \
+	}
+
+const struct figure node_figures_all[] = { FLAG(standing),
+					   FLAG(timestamp),
+					   FLAG(creds),
+					   NUMBER(limit_len),
+					   NUMBER(limit_msgs),
+					   NUMBER(limit_bytes),
+					   NUMBER(channel),
+					   NUMBER(generation),
+					   FLAG(claimed),
+					   FLAG(closed),
+					   FLAG(ended),
+					   NUMBER(depth),
+					   NUMBER(bytes),
+					   NUMBER(memory),
+					   NUMBER(strong),
+					   NUMBER(weak),
+					   NUMBER(oldest_ns),
+					   NUMBER(queued),
+					   NUMBER(queued_bytes),
+					   NUMBER(sent),
+					   NUMBER(sent_bytes),
+					   NUMBER(received),
+					   NUMBER(received_bytes),
+					   NUMBER(discarded),
+					   NUMBER(refused),
+					   NUMBER(refused_closed),
+					   NUMBER(refused_size),
+					   NUMBER(refused_limit),
+					   NUMBER(refused_quota),
+					   NUMBER(refused_memory),
+					   NUMBER(most_messages),
+					   NUMBER(most_bytes),
+					   NUMBER(wakeups),
+					   {} };
 
 bool module_loaded(void)
 {
@@ -196,15 +231,16 @@ size_t node_arguments(const struct command *command, int argc, char **argv,
 
 bool node_figures(const struct node *node, struct figures *figures)
 {
+	const struct figure *figure;
+	uint64_t *value;
 	char *path;
-	size_t i;
 	bool ok;
 
-	for (i = 0; i < ARRAY_SIZE(figure_files); i++) {
+	for (figure = node_figures_all; figure->name; figure++) {
 		path = text_format(NODE_CLASS "/%s/%s", node->device,
-				   figure_files[i].name);
-		ok = root_number(path, (uint64_t *)((char *)figures +
-						    figure_files[i].offset));
+				   figure->name);
+		value = (uint64_t *)((char *)figures + figure->offset);
+		ok = root_number(path, value);
 		free(path);
 		if (!ok)
 			return false;

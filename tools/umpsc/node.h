@@ -29,36 +29,67 @@ struct node {
 	char *path;
 };
 
-/*
- * The figures of a node, as files in sysfs with these names: flag() of each that is
- * 0 or 1, number() of each other one.
- */
-#define NODE_FIGURES(flag, number)                                                    \
-	flag(standing) flag(timestamp) flag(creds) number(limit_len) number(          \
-		limit_msgs) number(limit_bytes) number(channel)                       \
-		number(generation) flag(claimed) flag(closed) flag(ended) number(     \
-			depth) number(bytes) number(memory) number(strong)            \
-			number(weak) number(oldest_ns) number(queued) number(         \
-				queued_bytes) number(sent) number(sent_bytes)         \
-				number(received) number(received_bytes) number(       \
-					discarded) number(refused)                    \
-					number(refused_closed) number(                \
-						refused_size) number(refused_limit)   \
-						number(refused_quota) number(         \
-							refused_memory)               \
-							number(most_messages) number( \
-								most_bytes)           \
-								number(wakeups)
-
-#define NODE_FIGURE(name) uint64_t name;
 /**
- * struct figures - what sysfs tells of a node; umpsc(4) explains each
+ * struct figures - what sysfs tells of a node, in files with these names
+ *
+ * umpsc(4) explains each.
  */
 struct figures {
-	NODE_FIGURES(NODE_FIGURE, NODE_FIGURE)
+	uint64_t standing;
+	uint64_t timestamp;
+	uint64_t creds;
+	uint64_t limit_len;
+	uint64_t limit_msgs;
+	uint64_t limit_bytes;
+	uint64_t channel;
+	uint64_t generation;
+	uint64_t claimed;
+	uint64_t closed;
+	uint64_t ended;
+	uint64_t depth;
+	uint64_t bytes;
+	uint64_t memory;
+	uint64_t strong;
+	uint64_t weak;
+	uint64_t oldest_ns;
+	uint64_t queued;
+	uint64_t queued_bytes;
+	uint64_t sent;
+	uint64_t sent_bytes;
+	uint64_t received;
+	uint64_t received_bytes;
+	uint64_t discarded;
+	uint64_t refused;
+	uint64_t refused_closed;
+	uint64_t refused_size;
+	uint64_t refused_limit;
+	uint64_t refused_quota;
+	uint64_t refused_memory;
+	uint64_t most_messages;
+	uint64_t most_bytes;
+	uint64_t wakeups;
 };
 
-#undef NODE_FIGURE
+/**
+ * struct figure - one of them
+ * @name: its name
+ * @offset: where it is in struct figures
+ * @flag: it is 0 or 1
+ */
+struct figure {
+	const char *name;
+	size_t offset;
+	bool flag;
+};
+
+/* All of them; NULL is the name behind the last. */
+extern const struct figure node_figures_all[];
+
+static inline uint64_t figure_value(const struct figures *figures,
+				    const struct figure *figure)
+{
+	return *(const uint64_t *)((const char *)figures + figure->offset);
+}
 
 /* Is the module loaded? */
 bool module_loaded(void);

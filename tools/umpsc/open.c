@@ -51,7 +51,7 @@ static void __attribute__((noreturn)) refuse_access(const struct node *node)
 		die(STATUS_DENIED, "%s: no access to %s", node->name,
 		    node->path);
 	die(STATUS_DENIED,
-	    "%s: no access to %s, which is %s %s %s; become one of these, or make the node with other --mode, --owner or --group",
+	    "%s: no access: %s is %s %s %s; 'umpsc doctor' says what to do",
 	    node->name, node->path, human_mode(st.st_mode, mode),
 	    user_name(st.st_uid), group_name(st.st_gid));
 }
@@ -63,12 +63,12 @@ void node_open_failed(const struct node *node, int error)
 		node_missing(node);
 	case ENODEV:
 		die(STATUS_NO_NODE,
-		    "%s: %s is no node, but some file; remove it, and see 'umpsc doctor'",
+		    "%s: %s is no node, but some file; see 'umpsc doctor'",
 		    node->name, node->path);
 	case ENXIO:
 		if (!strcmp(node->device, "umpsc"))
 			die(STATUS_NO_NODE,
-			    "%s: /dev/umpsc has no channel here (the module has mailbox=0); use another node, 'umpsc ls' lists them",
+			    "%s: /dev/umpsc leads to no channel (mailbox=0); see 'umpsc ls' for others",
 			    node->name);
 		die(STATUS_NO_NODE,
 		    "%s: the node has been removed; 'umpsc create %s' makes it anew",

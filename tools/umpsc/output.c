@@ -190,31 +190,37 @@ static void output_clear(struct output *output)
 		rewind(output->stream);
 }
 
-/* A write that waits for nothing: what a pipe with room takes at once. */
-static ssize_t write_some(const char *text, size_t len, bool stream,
-			  const sigset_t *signals)
+/* Write what has room; it waits only until there is some, or @signals is readable. */
+static ssize_t write_some(const char *text, size_t len, int signals)
 {
-	struct pollfd room = { .fd = STDOUT_FILENO, .events = POLLOUT };
+	struct pollfd fds[] = {
+		{ .fd = STDOUT_FILENO, .events = POLLOUT },
+		{ .fd = signals, .events = POLLIN },
+	};
 
-	if (stream) {
-		if (ppoll(&room, 1, NULL, signals) < 0)
+	if (output_is_stream()) {
+		if (poll(fds, 2, -1) < 0)
 			return -1;
+		if (!fds[0].revents) {
+			errno = EINTR;
+			return -1;
+		}
+		/* So much a pipe takes at once, if it takes anything. */
 		if (len > PIPE_BUF)
 			len = PIPE_BUF;
 	}
 	return write(STDOUT_FILENO, text, len);
 }
 
-int output_write(struct output *output, const sigset_t *signals)
+int output_write(struct output *output, int signals)
 {
-	bool stream = output_is_stream();
 	size_t written = 0, whole = 0;
 	int error = 0;
 	ssize_t n;
 
 	while (written < output->len && !error) {
 		n = write_some(output->text + written, output->len - written,
-			       stream, signals);
+			       signals);
 		if (n >= 0)
 			written += n;
 		else if (errno != EAGAIN)

@@ -8,7 +8,6 @@
 #ifndef _OUTPUT_H
 #define _OUTPUT_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -47,13 +46,13 @@ void output_add(struct output *output, const struct umpsc_message *m);
 /**
  * output_write - write them
  * @output: the messages; none are left, whatever comes
- * @signals: mask while it waits for room, as for ppoll()
+ * @signals: a descriptor that is readable when it shall be given up
  *
  * What cannot be written is saved to a file, and the user told of it.
  *
- * Return: 0, or an error number: EINTR where a signal came while it waited.
+ * Return: 0, or an error number: EINTR where it was given up.
  */
-int output_write(struct output *output, const sigset_t *signals);
+int output_write(struct output *output, int signals);
 
 /* Save what is from message @from on, since @why, and tell the user. */
 void output_save(struct output *output, size_t from, const char *why);

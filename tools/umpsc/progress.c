@@ -2,6 +2,7 @@
 /*
  * How far something that takes long has come, on a terminal
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,22 +55,20 @@ static char *progress_text(const struct progress *progress, uint64_t bytes,
 	char done[HUMAN_MAX], total[HUMAN_MAX], rate[HUMAN_MAX];
 	double per_ns = (double)bytes / elapsed;
 	char left[HUMAN_MAX];
+	const char *unit = human_plural(messages, "message", "messages");
 
 	human_bytes(bytes, done);
 	human_bytes(per_ns * NSEC_PER_SEC, rate);
 	if (!progress->total)
-		return text_format(
-			"%s, %llu %s, %s/s", done, (unsigned long long)messages,
-			human_plural(messages, "message", "messages"), rate);
+		return text_format("%s, %" PRIu64 " %s, %s/s", done, messages,
+				   unit, rate);
 	human_bytes(progress->total, total);
 	if (!bytes || bytes > progress->total)
 		snprintf(left, sizeof(left), "?");
 	else
 		human_duration((progress->total - bytes) / per_ns, left);
-	return text_format("%s of %s, %llu %s, %s/s, %s left", done, total,
-			   (unsigned long long)messages,
-			   human_plural(messages, "message", "messages"), rate,
-			   left);
+	return text_format("%s of %s, %" PRIu64 " %s, %s/s, %s left", done,
+			   total, messages, unit, rate, left);
 }
 
 static void progress_draw(struct progress *progress, uint64_t bytes,

@@ -2,8 +2,8 @@
 /*
  * umpsc recv: receive messages
  *
- * Signals that end the command come only while it waits, never between the taking
- * of a message and its writing.
+ * Signals that end the command are held, and seen only where it waits, never between
+ * the taking of a message and its writing.
  */
 #include <errno.h>
 #include <poll.h>
@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <umpsc.h>
@@ -70,7 +71,7 @@ static const struct option options[] = {
  * @memory: where messages are received
  * @size: bytes there
  * @output: those that are to be written
- * @signals: mask while waiting
+ * @signals: where the signals come that end the command
  */
 struct receiving {
 	struct node node;
@@ -80,39 +81,33 @@ struct receiving {
 	bool follow;
 	const char *exec;
 	bool keep_going;
-	enum status status;
+	enum exit_status status;
 	void *memory;
 	size_t size;
 	struct output output;
-	sigset_t signals;
+	int signals;
 };
 
 /* ---- Signals -------------------------------------------------------------- */
 
-static volatile sig_atomic_t caught;
-
-static void catch (int number)
-{
-	caught = number;
-}
-
-static void signals_hold(struct receiving *r)
+/* From here on those that end the command are seen where it waits. */
+static int signals_hold(void)
 {
 	static const int ending[] = { SIGINT, SIGTERM, SIGHUP };
-	struct sigaction action = { .sa_handler = catch };
 	sigset_t held;
 	size_t i;
+	int fd;
 
 	sigemptyset(&held);
-	for (i = 0; i < sizeof(ending) / sizeof(ending[0]); i++) {
-		sigaction(ending[i], &action, NULL);
+	for (i = 0; i < ARRAY_SIZE(ending); i++)
 		sigaddset(&held, ending[i]);
-	}
-	sigprocmask(SIG_BLOCK, &held, &r->signals);
-	for (i = 0; i < sizeof(ending) / sizeof(ending[0]); i++)
-		sigdelset(&r->signals, ending[i]);
+	sigprocmask(SIG_BLOCK, &held, NULL);
 	/* Found where it matters, by write() and poll(). */
 	signal(SIGPIPE, SIG_IGN);
+	fd = signalfd(-1, &held, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		die(STATUS_FAILED, "signalfd: %s", strerror(errno));
+	return fd;
 }
 
 /* ---- The end ------------------------------------------------------------- */
@@ -125,15 +120,15 @@ static void let_go(struct receiving *r)
 	if (!umpsc_info(r->receiver, &info) && info.messages &&
 	    !(info.state & UMPSC_STATE_STANDING &&
 	      !(info.state & UMPSC_STATE_ENDED)))
-		say("%s: %llu %s discarded with the receiver; a node made with --standing keeps them",
+		say("%s: %llu queued %s discarded with the receiver; a standing node would keep %s",
 		    r->node.name, (unsigned long long)info.messages,
-		    human_plural(info.messages, "queued message is",
-				 "queued messages are"));
+		    human_plural(info.messages, "message is", "messages are"),
+		    human_plural(info.messages, "it", "them"));
 	close(r->receiver);
 }
 
 static void __attribute__((noreturn))
-end(struct receiving *r, enum status status)
+end(struct receiving *r, enum exit_status status)
 {
 	let_go(r);
 	exit(status ? status : r->status);
@@ -154,11 +149,21 @@ end_by_signal(struct receiving *r, int number)
 	_exit(128 + number);
 }
 
+/* One that was held has come. */
+static void __attribute__((noreturn)) end_by_held_signal(struct receiving *r)
+{
+	struct signalfd_siginfo info;
+
+	if (read(r->signals, &info, sizeof(info)) != sizeof(info))
+		die(STATUS_FAILED, "signalfd: %s", strerror(errno));
+	end_by_signal(r, info.ssi_signo);
+}
+
 static void __attribute__((noreturn))
 output_failed(struct receiving *r, int error)
 {
-	if (error == EINTR && caught)
-		end_by_signal(r, caught);
+	if (error == EINTR)
+		end_by_held_signal(r);
 	if (error == EPIPE)
 		end_by_signal(r, SIGPIPE);
 	say("standard output: %s", strerror(error));
@@ -167,30 +172,34 @@ output_failed(struct receiving *r, int error)
 
 /* ---- Waiting -------------------------------------------------------------- */
 
-/* ppoll() of @fds until @deadline; 0 when it has passed.  Ends by a signal. */
-static int wait_until(struct receiving *r, struct pollfd *fds, nfds_t n,
+/* What is polled, by its place. */
+enum {
+	POLL_RECEIVER,
+	POLL_OUTPUT,
+	POLL_SIGNALS,
+	POLL_COUNT,
+};
+
+/* ppoll() until @deadline; 0 when it has passed.  Ends by a signal. */
+static int wait_until(struct receiving *r, struct pollfd *fds,
 		      uint64_t deadline)
 {
 	uint64_t now = now_ns();
 	struct timespec ts = ns_timespec(deadline > now ? deadline - now : 0);
 	int ret;
 
-	ret = ppoll(fds, n, deadline == UMPSC_NO_DEADLINE ? NULL : &ts,
-		    &r->signals);
-	if (ret < 0 && errno == EINTR && caught)
-		end_by_signal(r, caught);
+	ret = ppoll(fds, POLL_COUNT, deadline == UMPSC_NO_DEADLINE ? NULL : &ts,
+		    NULL);
 	if (ret < 0 && errno != EINTR)
 		die(STATUS_FAILED, "poll: %s", strerror(errno));
-	return ret;
-}
-
-/* Whoever reads the output may have gone, or there never was one. */
-static void check_output(struct receiving *r, const struct pollfd *out)
-{
-	if (out->revents & POLLNVAL)
+	if (ret > 0 && fds[POLL_SIGNALS].revents)
+		end_by_held_signal(r);
+	/* Whoever reads the output may have gone, or there never was one. */
+	if (ret > 0 && fds[POLL_OUTPUT].revents & POLLNVAL)
 		output_failed(r, EBADF);
-	if (out->revents & (POLLERR | POLLHUP))
+	if (ret > 0 && fds[POLL_OUTPUT].revents & (POLLERR | POLLHUP))
 		output_failed(r, EPIPE);
+	return ret;
 }
 
 /*
@@ -200,22 +209,21 @@ static void check_output(struct receiving *r, const struct pollfd *out)
 static bool wait_ready(struct receiving *r, uint64_t deadline)
 {
 	struct pollfd fds[] = {
-		{ .fd = r->receiver, .events = POLLIN },
-		{ .fd = r->exec ? -1 : STDOUT_FILENO },
+		[POLL_RECEIVER] = { .fd = r->receiver, .events = POLLIN },
+		/* That its reader goes is seen while nothing comes, too. */
+		[POLL_OUTPUT] = { .fd = r->exec ? -1 : STDOUT_FILENO },
+		[POLL_SIGNALS] = { .fd = r->signals, .events = POLLIN },
 	};
 
-	while (!fds[0].revents) {
-		/* A reader of ours that goes is seen while nothing comes, too. */
-		if (!wait_until(r, fds, 2, deadline))
+	while (!fds[POLL_RECEIVER].revents)
+		if (!wait_until(r, fds, deadline))
 			return false;
-		check_output(r, &fds[1]);
-	}
 	if (r->exec)
 		return true;
-	fds[1].events = POLLOUT;
-	while (!fds[1].revents)
-		wait_until(r, &fds[1], 1, UMPSC_NO_DEADLINE);
-	check_output(r, &fds[1]);
+	fds[POLL_RECEIVER].fd = -1;
+	fds[POLL_OUTPUT].events = POLLOUT;
+	while (!fds[POLL_OUTPUT].revents)
+		wait_until(r, fds, UMPSC_NO_DEADLINE);
 	return true;
 }
 
@@ -269,7 +277,7 @@ static void hand_out(struct receiving *r, struct umpsc_batch *batch)
 		else
 			output_add(&r->output, &m);
 	}
-	error = output_write(&r->output, &r->signals);
+	error = output_write(&r->output, r->signals);
 	if (error)
 		output_failed(r, error);
 }
@@ -382,7 +390,7 @@ static int recv_run(int argc, char **argv)
 	counted = r.left != UINT64_MAX;
 	r.size = output_is_stream() ? BATCH_STREAM : BATCH_FILE;
 	r.memory = allocate(r.size);
-	signals_hold(&r);
+	r.signals = signals_hold();
 	do {
 		receive_channel(&r);
 	} while (r.follow && r.left);

@@ -30,10 +30,10 @@ static int refused(const struct node *node, int error)
 	switch (error) {
 	case EPERM:
 		if (!strcmp(node->device, "umpsc"))
-			say("%s: /dev/umpsc cannot be removed; it goes with the module, 'rmmod umpsc'",
+			say("%s: /dev/umpsc cannot be removed, it goes with the module",
 			    node->name);
 		else
-			say("%s: removing nodes needs root (CAP_SYS_ADMIN in the initial user namespace); try sudo",
+			say("%s: removing nodes needs root (CAP_SYS_ADMIN)",
 			    node->name);
 		return STATUS_DENIED;
 	case ENOENT:
@@ -53,7 +53,7 @@ static int remove_one(const struct node *node, int manager, bool force)
 
 	if (!force && !first && node_figures(node, &f) && f.depth &&
 	    !f.claimed && !f.closed) {
-		say("%s: %llu %s there for a receiver; take them with 'umpsc recv', or discard them with 'umpsc rm --force'",
+		say("%s: %llu %s there; see 'umpsc recv', or discard with 'umpsc rm --force'",
 		    node->name, (unsigned long long)f.depth,
 		    human_plural(f.depth, "message waits", "messages wait"));
 		return STATUS_BUSY;

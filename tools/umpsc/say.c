@@ -28,7 +28,7 @@ void say(const char *format, ...)
 	va_end(args);
 }
 
-void die(enum status status, const char *format, ...)
+void die(enum exit_status status, const char *format, ...)
 {
 	va_list args;
 

@@ -89,36 +89,25 @@ struct sending {
 
 /* ---- Failing ------------------------------------------------------------- */
 
-/* What hindered the send, what to do about it, and which status that is. */
-static enum status explain(const struct sending *s, int error, char **why)
-{
-	switch (error) {
-	case EPIPE:
-		*why = text_format(
-			"the receiver has gone; start one ('umpsc recv %s'), and send again",
-			s->node.name);
-		return STATUS_ENDED;
-	case ENOBUFS:
-		*why = text_copy(
-			"the channel is full, by the node's own limits; receive some, or use --wait");
-		return STATUS_FAILED;
-	case EDQUOT:
-		*why = text_copy(
-			"over the user's quota or the module's ceiling; receive some, or use --wait");
-		return STATUS_FAILED;
-	case ENOMEM:
-		*why = text_copy(
-			"the kernel has no memory for it, or the sender's cgroup; receive some, or use --wait");
-		return STATUS_FAILED;
-	default:
-		*why = text_copy(umpsc_strerror(error));
-		return STATUS_FAILED;
-	}
-}
+/* What can hinder a send, what to do about it, and which status that is. */
+static const struct cause {
+	int error;
+	enum exit_status status;
+	const char *why;
+} causes[] = {
+	{ EPIPE, STATUS_ENDED,
+	  "the receiver has gone; start one ('umpsc recv'), and send again" },
+	{ ENOBUFS, STATUS_FAILED,
+	  "the channel is full; receive some, or use --wait" },
+	{ EDQUOT, STATUS_FAILED,
+	  "over the user's quota, or the module's; receive some, or use --wait" },
+	{ ENOMEM, STATUS_FAILED,
+	  "no memory for it, perhaps of the cgroup; receive some, or use --wait" },
+};
 
 /* @place was not sent, because @why. */
 static void __attribute__((noreturn))
-give_up(struct sending *s, enum status status, const char *place,
+give_up(struct sending *s, enum exit_status status, const char *place,
 	const char *why)
 {
 	progress_end(&s->progress);
@@ -130,10 +119,16 @@ give_up(struct sending *s, enum status status, const char *place,
 static void __attribute__((noreturn))
 send_failed(struct sending *s, uint64_t number, int error)
 {
-	enum status status;
-	char *why;
+	enum exit_status status = STATUS_FAILED;
+	const char *why = umpsc_strerror(error);
+	size_t i;
 
-	status = explain(s, error, &why);
+	for (i = 0; i < ARRAY_SIZE(causes); i++) {
+		if (causes[i].error != error)
+			continue;
+		status = causes[i].status;
+		why = causes[i].why;
+	}
 	give_up(s, status, input_place(&s->input, number), why);
 }
 
@@ -357,8 +352,7 @@ static size_t parse_batch(const char *text)
 
 static int send_run(int argc, char **argv)
 {
-	static char standard_input[] = "-";
-	static char *standard[] = { standard_input, NULL };
+	char dash[] = "-", *standard[] = { dash };
 	struct sending s = { .batch = UMPSC_BATCH_INIT };
 	char **texts = NULL, **files;
 	size_t ntexts = 0, i;
@@ -409,7 +403,8 @@ static int send_run(int argc, char **argv)
 
 	s.sender = node_open(&s.node, OPEN_SENDER);
 	learn_limits(&s);
-	if (!quiet)
+	/* Where somebody types, it would be in the way. */
+	if (!quiet && !isatty(STDIN_FILENO))
 		progress_begin(&s.progress, s.node.name, total_bytes(n, files));
 	for (i = 0; i < ntexts; i++)
 		send_text(&s, texts[i]);

@@ -130,7 +130,7 @@ static void print_refused(const struct figures *f)
 	print_label("refused");
 	printf("%" PRIu64 " %s", f->refused,
 	       human_plural(f->refused, "send", "sends"));
-	for (i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(causes); i++) {
 		if (!causes[i].count)
 			continue;
 		printf("%s%" PRIu64 " %s", separator, causes[i].count,
@@ -211,17 +211,20 @@ static void print_people(const struct sample *samples, size_t n)
 
 static void print_json_one(struct json *json, const struct sample *s)
 {
-	const struct figures *f = &s->f;
+	const struct figure *figure;
+	uint64_t value;
 
 	json_break(json);
 	json_open(json, NULL, '{');
 	json_text(json, "node", s->node->name);
 	json_text(json, "path", s->node->path);
-#define FLAG(name) json_bool(json, #name, f->name);
-#define NUMBER(name) json_number(json, #name, f->name);
-	NODE_FIGURES(FLAG, NUMBER)
-#undef FLAG
-#undef NUMBER
+	for (figure = node_figures_all; figure->name; figure++) {
+		value = figure_value(&s->f, figure);
+		if (figure->flag)
+			json_bool(json, figure->name, value);
+		else
+			json_number(json, figure->name, value);
+	}
 	json_close(json, '}');
 }
 
@@ -334,7 +337,7 @@ static void print_prometheus(const struct sample *samples, size_t n)
 	const char *last = "";
 	size_t i;
 
-	for (i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(metrics); i++) {
 		/* All of one name follow each other. */
 		if (strcmp(metrics[i].name, last))
 			printf("# HELP umpsc_%s %s\n# TYPE umpsc_%s %s\n",

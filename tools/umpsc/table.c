@@ -2,7 +2,6 @@
 /*
  * Tables: columns that are as wide as what is in them
  */
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,8 +15,7 @@ void table_cell(struct table *table, const char *format, ...)
 	char *text, *c;
 
 	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		die(STATUS_FAILED, "no memory");
+	text = text_vformat(format, args);
 	va_end(args);
 	for (c = text; *c; c++)
 		if (*c < ' ' || *c > '~')

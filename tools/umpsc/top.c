@@ -44,7 +44,7 @@ static const struct column columns[] = {
 	{ "SENDERS", true }, { "HOLDERS", true },  { "RECEIVER", false },
 };
 
-/* So soon there are the first rates. */
+/* So soon there are the first rates, at the latest. */
 #define FIRST_NS (250 * NSEC_PER_MSEC)
 
 /* Lines of the screen that are not of nodes: two ahead, titles, one behind. */
@@ -260,8 +260,6 @@ static const struct sort_key {
 	{ "senders", compare_senders }, { "holders", compare_holders },
 };
 
-#define SORT_KEYS (sizeof(sort_keys) / sizeof(sort_keys[0]))
-
 static int compare_rows(const void *a, const void *b, void *watching)
 {
 	const struct watching *w = watching;
@@ -379,8 +377,7 @@ static void show_screen(struct watching *w)
 		die(STATUS_FAILED, "no memory");
 	room = rows > LINES_AROUND ? rows - LINES_AROUND : 0;
 	show_summary(w, out);
-	fputs("a title's first letter sorts by it, r reverses, q ends\n",
-	      out);
+	fputs("a title's first letter sorts by it, r reverses, q ends\n", out);
 	show(w, out, width, room);
 	if (w->look.count > room)
 		fprintf(out, "... and %zu more", w->look.count - room);
@@ -396,7 +393,7 @@ static const struct sort_key *key_of_letter(int letter)
 {
 	size_t i;
 
-	for (i = 0; i < SORT_KEYS; i++)
+	for (i = 0; i < ARRAY_SIZE(sort_keys); i++)
 		if (*sort_keys[i].name == letter)
 			return &sort_keys[i];
 	return NULL;
@@ -426,9 +423,14 @@ static bool handle_keys(struct watching *w, uint64_t until)
 	return true;
 }
 
+static uint64_t first_delay(const struct watching *w)
+{
+	return w->delay_ns < FIRST_NS ? w->delay_ns : FIRST_NS;
+}
+
 static void watch_screen(struct watching *w)
 {
-	uint64_t delay = FIRST_NS < w->delay_ns ? FIRST_NS : w->delay_ns;
+	uint64_t delay = first_delay(w);
 
 	terminal_enter();
 	do {
@@ -446,7 +448,7 @@ static void watch_screen(struct watching *w)
 static void watch_plain(struct watching *w)
 {
 	look_again(w);
-	sleep_ns(FIRST_NS < w->delay_ns ? FIRST_NS : w->delay_ns);
+	sleep_ns(first_delay(w));
 	do {
 		look_again(w);
 		show_plain(w);
@@ -462,7 +464,7 @@ static const struct sort_key *parse_key(const char *text)
 {
 	size_t i;
 
-	for (i = 0; i < SORT_KEYS; i++)
+	for (i = 0; i < ARRAY_SIZE(sort_keys); i++)
 		if (!strcmp(sort_keys[i].name, text))
 			return &sort_keys[i];
 	misused(&command_top, "'%s' is nothing to sort by", text);
