@@ -55,7 +55,7 @@ $(MODULE_DIR)/umpsc.ko: $(MODULE_DEPENDS)
 modules_install: module
 	+$(MAKE) -C $(KERNELDIR) M=$(CURDIR)/$(MODULE_DIR) modules_install
 
-programs: selftests tools
+programs: selftests tools examples
 selftests: $(TEST_PROGRAMS) $(TEST_PROGRAMS_32)
 tools: $(TOOL_PROGRAMS)
 

@@ -11,7 +11,9 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 MAN=$ROOT/tools/man
 HEADER=$ROOT/include/uapi/linux/umpsc.h
-PAGES=(umpsc.4 umpsc.7)
+LIBRARY=$ROOT/tools/lib
+mapfile -t PAGES < <(cd "$MAN" && ls -- *.[1-9])
+mapfile -t LIBRARY_PAGES < <(cd "$MAN" && ls -- *.3)
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 
@@ -24,11 +26,11 @@ fresh() {
 	cd "$(mktemp -d -p "$WORK")"
 }
 
-# lint PAGE: what mandoc says of it.  Both pages are given, as they refer to each
+# lint PAGE: what mandoc says of it.  All pages are given, as they refer to each
 # other.  Which pages of others this machine has is no matter of theirs.
 lint() {
 	(cd "$MAN" && mandoc -Tlint -Wall "${PAGES[@]}" 2>&1) |
-		awk -v page="mandoc: $1:" 'index($0, page) == 1 && (!/referenced manual not found/ || /: Xr umpsc/)'
+		awk -v page="mandoc: $1:" 'index($0, page) == 1 && (!/referenced manual not found/ || /: Xr (lib)?umpsc/)'
 }
 
 # The text of a page, as one reads it.
@@ -51,23 +53,9 @@ appear() {
 	[ "$missing" = 0 ] || fail "$page is not complete"
 }
 
-# examples LANGUAGE PAGE: its examples, as example1, ...
+# examples LANGUAGE PAGE: its examples, as example1, ..., and example1.out
 examples() {
-	awk -v language="$1" '
-	$0 == ".\\\" EXAMPLE " language { wanted = 1; next }
-	wanted && /^\.Bd -literal/ { out = "example" ++n; wanted = 0; next }
-	out && /^\.Ed$/ { out = ""; next }
-	wanted { print "EXAMPLE is not ahead of .Bd -literal, line " NR > "/dev/stderr" }
-	out {
-		sub(/^\\&/, "")
-		gsub(/\\-/, "-")
-		gsub(/\\\(aq/, "\047")
-		gsub(/\\\(ga/, "`")
-		gsub(/\\\(ti/, "~")
-		gsub(/\\\(ha/, "^")
-		gsub(/\\e/, "\\")
-		print > out
-	}' "$MAN/$2"
+	awk -v language="$1" -v prefix=example -f "$MAN/examples.awk" "$MAN/$2"
 }
 
 header() {
@@ -85,8 +73,9 @@ lint_is_silent() {
 	[ -s said ] || fail "mandoc says nothing about a page that is none"
 }
 
-test_umpsc_4_lint_is_silent() { lint_is_silent umpsc.4; }
-test_umpsc_7_lint_is_silent() { lint_is_silent umpsc.7; }
+for page in "${PAGES[@]}"; do
+	eval "test_${page//./_}_lint_is_silent() { lint_is_silent $page; }"
+done
 
 test_pages_have_a_licence() {
 	for page in "${PAGES[@]}"; do
@@ -187,19 +176,115 @@ c_examples_compile() {
 	need "${CC:-cc}"
 	fresh
 	examples c "$1"
-	for file in example*; do
+	for file in example*[0-9]; do
 		[ -s "$file" ] || fail "there is no C example in $1"
 		n=$((n + 1))
-		${CC:-cc} -x c -std=c11 -O2 -Wall -Wextra -Werror -I "$ROOT/include/uapi" -o prog "$file" || {
+		${CC:-cc} -x c -std=c11 -O2 -Wall -Wextra -Werror -I "$ROOT/include/uapi" -I "$LIBRARY" -c -o prog "$file" || {
 			cat "$file"
 			fail "C example $n of $1"
 		}
 	done
-	equal "$n" "$(grep -c '^#include <linux/umpsc.h>' "$MAN/$1")" "C examples of $1 that were compiled"
+	equal "$n" "$(grep -c '^#include <\(linux/\)*umpsc.h>' "$MAN/$1")" "C examples of $1 that were compiled"
 }
 
 test_umpsc_4_c_examples_compile() { c_examples_compile umpsc.4; }
 test_umpsc_7_c_examples_compile() { c_examples_compile umpsc.7; }
+
+# Those of the library run in the virtual machine, in selftests/examples.sh, and say
+# what they print.
+test_library_c_examples_compile() {
+	local page
+	for page in "${LIBRARY_PAGES[@]}"; do
+		c_examples_compile "$page"
+		[ -s example1.out ] || fail "$page does not say what its example prints"
+	done
+}
+
+# The prototypes of libumpsc as "type name(arguments)", but for those that the
+# inline functions stand for.
+header_prototypes() {
+	tr '\n' ' ' < "$LIBRARY/umpsc.h" | sed 's|/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/|;|g' | tr ';{}' '\n\n\n' |
+		sed -n 's/^[[:space:]]*\(static inline \)*\([a-z].* \**umpsc_[a-z_]*([^()]*)\)[[:space:]]*$/\2/p' |
+		sed 's/[[:space:]][[:space:]]*/ /g; s/( /(/g' | grep -v '_sized(' | grep -v '^return ' | sort
+}
+
+# The same of the pages, each with its page in front.
+page_prototypes() {
+	local page
+	for page in "${LIBRARY_PAGES[@]}"; do
+		awk -v page="$page" '
+		/^\.Sh / { on = $2 == "SYNOPSIS" }
+		!on { next }
+		/^\.Ft / {
+			type = substr($0, 5)
+			if (type !~ /\*$/)
+				type = type " "
+		}
+		/^\.Fn / {
+			line = substr($0, 5)
+			name = line
+			sub(/ .*/, "", name)
+			sub(/^[^ ]* "/, "", line)
+			sub(/"$/, "", line)
+			gsub(/" "/, ", ", line)
+			print page " " type name "(" line ")"
+		}' "$MAN/$page"
+	done
+}
+
+test_prototypes_are_the_headers() {
+	fresh
+	header_prototypes > want
+	[ "$(wc -l < want)" -gt 40 ] || fail "only $(wc -l < want) prototypes in the header"
+	page_prototypes > pages
+	cut -d ' ' -f 2- pages | sort > got
+	diff want got || fail "prototypes differ"
+	# A page is found by the names that it begins with, and they are those of its synopsis.
+	while read -r page prototype; do
+		prototype=${prototype%%(*}
+		echo "$page ${prototype##*[ *]}"
+	done < pages | sort > want
+	for page in "${LIBRARY_PAGES[@]}"; do
+		sed -n '/^\.Sh NAME/,/^\.Nd/s/^\.Nm \([^ ]*\).*/\1/p' "$MAN/$page" | sed "s/^/$page /"
+	done | grep -v ' libumpsc$' | sort > got
+	diff want got || fail "names differ"
+}
+
+# Each call is found from libumpsc(3), and says whether a signal handler may use it.
+test_library_pages_are_complete() {
+	local page
+	fresh
+	for page in "${LIBRARY_PAGES[@]}"; do
+		grep -q 'signal-safe' "$MAN/$page" || fail "$page says nothing of signals"
+		[ "$page" = libumpsc.3 ] || grep -q "^\.It Xr ${page%.3} 3\$" "$MAN/libumpsc.3" || fail "libumpsc.3 lacks $page"
+		[ "$page" = libumpsc.3 ] || grep -q '^\.Xr libumpsc 3' "$MAN/$page" || fail "$page does not lead to libumpsc.3"
+	done
+}
+
+# The structures that the library has itself, as the page shows them.
+test_library_structures_are_the_headers() {
+	need mandoc
+	fresh
+	members < "$LIBRARY/umpsc.h" > want
+	text umpsc_batch_add.3 | members > got
+	[ -s want ] || fail "no members in the header"
+	diff want got || fail "structures differ"
+}
+
+# What the library itself can set, and what it says of each.
+test_errnos_of_the_library_appear() {
+	local word
+	need mandoc
+	fresh
+	grep -o 'fail(E[A-Z]*)' "$LIBRARY/umpsc.c" | sed 's/fail(\(.*\))/\1/' | sort -u > words
+	[ "$(wc -l < words)" -gt 8 ] || fail "only $(wc -l < words) errnos in the library"
+	for page in "${LIBRARY_PAGES[@]}"; do
+		text "$page"
+	done > texts
+	while read -r word; do
+		grep -q -w "$word" texts || fail "$word is in no page"
+	done < words
+}
 
 shell_examples_parse() {
 	local shell file
@@ -217,9 +302,15 @@ shell_examples_parse() {
 test_umpsc_4_shell_examples_parse() { shell_examples_parse umpsc.4; }
 test_umpsc_7_shell_examples_parse() { shell_examples_parse umpsc.7; }
 
-ktap_run pages_have_a_licence umpsc_4_lint_is_silent umpsc_7_lint_is_silent \
+lints=()
+for page in "${PAGES[@]}"; do
+	lints+=("${page//./_}_lint_is_silent")
+done
+ktap_run pages_have_a_licence "${lints[@]}" \
 	macros_appear structures_appear members_are_the_headers \
 	errnos_of_the_header_appear errnos_of_the_module_appear \
 	module_parameters_appear fdinfo_lines_appear attributes_appear \
+	prototypes_are_the_headers library_structures_are_the_headers library_pages_are_complete \
+	errnos_of_the_library_appear library_c_examples_compile \
 	umpsc_4_c_examples_compile umpsc_7_c_examples_compile \
 	umpsc_4_shell_examples_parse umpsc_7_shell_examples_parse

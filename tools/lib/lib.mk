@@ -16,7 +16,7 @@ LIB_DEPENDS := $(wildcard tools/lib/*.h include/uapi/linux/*.h)
 LIB_CFLAGS := -std=c11 -O2 -g -fPIC -Wall -Wextra -Werror -Iinclude/uapi
 LIB_LDFLAGS := -shared -Wl,-soname,$(LIB_SONAME) -Wl,--version-script,tools/lib/libumpsc.map -Wl,-z,defs
 
-.PHONY: lib install-extra install-lib install-man
+.PHONY: lib examples install-extra install-lib install-man
 
 lib: $(LIB_STATIC) $(LIB_SHARED) build/lib/libumpsc.pc
 
@@ -37,6 +37,36 @@ build/lib/libumpsc.pc: tools/lib/libumpsc.pc.in
 	@mkdir -p $(@D)
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 		-e 's|@VERSION@|$(LIB_VERSION)|' $< > $@
+
+# The examples, and those of the manual pages with what they print: programs that run anywhere.
+EXAMPLE_SOURCES := $(wildcard tools/examples/*.c)
+EXAMPLE_SCRIPTS := $(wildcard tools/examples/*.py tools/examples/*.sh)
+EXAMPLES := $(EXAMPLE_SOURCES:tools/examples/%.c=build/examples/%) $(EXAMPLE_SCRIPTS:tools/%=build/%)
+RUSTC ?= rustc
+ifneq ($(shell command -v $(RUSTC)),)
+EXAMPLES += build/examples/channel
+endif
+MAN_EXAMPLES := $(patsubst tools/man/%.3,build/examples/man-%,$(wildcard tools/man/*.3))
+
+examples: $(EXAMPLES) $(MAN_EXAMPLES)
+
+build/examples/uring: EXAMPLE_LIBRARIES := -luring
+$(filter $(EXAMPLE_SOURCES:tools/examples/%.c=build/examples/%),$(EXAMPLES)): build/examples/%: tools/examples/%.c $(LIB_STATIC) $(LIB_DEPENDS)
+	@mkdir -p $(@D)
+	$(CC) $(USER_CFLAGS) -std=gnu11 -Itools/lib -static -o $@ $< $(LIB_STATIC) $(EXAMPLE_LIBRARIES)
+
+$(EXAMPLE_SCRIPTS:tools/%=build/%): build/%: tools/%
+	@mkdir -p $(@D)
+	@cp $< $@
+
+build/examples/channel: tools/examples/channel.rs
+	@mkdir -p $(@D)
+	$(RUSTC) --edition 2021 -O -C target-feature=+crt-static -C strip=symbols -o $@ $<
+
+$(MAN_EXAMPLES): build/examples/man-%: tools/man/%.3 tools/man/examples.awk $(LIB_STATIC) $(LIB_DEPENDS)
+	@mkdir -p $(@D)
+	@awk -v language=c -v prefix=$@- -f tools/man/examples.awk $<
+	$(CC) $(USER_CFLAGS) -Itools/lib -static -o $@ -x c $@-1 -x none $(LIB_STATIC)
 
 install-extra: install-lib install-man
 

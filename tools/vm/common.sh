@@ -52,7 +52,7 @@ kernel_dir() {
 
 part_cached() {
 	case $1 in
-	python) [ -d "$CACHE/python" ] ;;
+	python) [ -d "$CACHE/python/usr/lib/python3.11/asyncio" ] ;;
 	lint) [ -d "$CACHE/lint" ] ;;
 	*) kernel_dir "$1" > /dev/null ;;
 	esac
@@ -61,7 +61,7 @@ part_cached() {
 # Download in MB, rounded up; only ever shown.
 part_megabytes() {
 	case $1 in
-	python) echo 4 ;;
+	python) echo 6 ;;
 	lint) echo 154 ;;
 	6.1*) echo 85 ;;
 	*) echo 125 ;;
