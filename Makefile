@@ -22,10 +22,11 @@ TEST_PROGRAMS := $(TEST_SOURCES:selftests/%.c=build/selftests/%)
 # The same for 32-bit callers, as NAME32: what is about calls and their data, not time.
 TEST_PROGRAMS_32 := $(patsubst %,%32,$(filter %/abi %/creds %/library %/transfer,$(TEST_PROGRAMS)))
 TOOL_PROGRAMS := $(patsubst tools/demo/%.c,build/tools/%,$(wildcard tools/demo/*.c))
+TOOL_PROGRAMS += build/tools/umpsc-bench
 USER_DEPENDS := $(wildcard include/uapi/linux/*.h selftests/*.h selftests/*/*.h tools/demo/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: module modules_install programs selftests tools demo check vm lint fetch clean help
+.PHONY: module modules_install programs selftests tools demo check bench vm lint fetch clean help
 
 module: $(MODULE_DIR)/umpsc.ko
 
@@ -34,6 +35,7 @@ help:
 	@echo 'make demo       several processes stream text files through /dev/umpsc, in a virtual machine'
 	@echo '                (SABOTAGE=drop|double|swap spoils one line, and it must fail)'
 	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
+	@echo 'make bench      what a message costs, against pipes, sockets and queues, on both kernels'
 	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|ABI)'
 	@echo 'make lint       checkpatch, clang-format, sparse, warnings, shellcheck'
 	@echo 'make fetch      fill the cache (~/.cache/umpsc) with the current kernels; it can be copied'
@@ -75,15 +77,27 @@ $(TEST_PROGRAMS_32): build/selftests/%32: selftests/%.c $(TEST_HELPERS) $(USER_D
 	@mkdir -p $(@D)
 	$(CC) -m32 $(USER_CFLAGS) -static -o $@ $< $(TEST_HELPERS) $(TEST_LIBRARIES)
 
-$(TOOL_PROGRAMS): build/tools/%: tools/demo/%.c $(USER_DEPENDS)
+$(filter-out %/umpsc-bench,$(TOOL_PROGRAMS)): build/tools/%: tools/demo/%.c $(USER_DEPENDS)
 	@mkdir -p $(@D)
 	$(CC) $(USER_CFLAGS) -static -o $@ $<
+
+build/tools/umpsc-bench: $(wildcard tools/bench/*.[ch]) $(USER_DEPENDS)
+	@mkdir -p $(@D)
+	$(CC) $(USER_CFLAGS) -static -o $@ $(filter tools/bench/%.c,$^) -luring
+
+# Not one of the tools: it needs liburcu-dev.
+build/tools/umpsc-queue-bench: tools/bench/queue/umpsc-queue-bench.c include/umpsc_queue.h selftests/queue/shim.h
+	@mkdir -p $(@D)
+	$(CC) $(USER_CFLAGS) -Iinclude -Iselftests/queue -o $@ $<
 
 demo:
 	@tools/demo/run $(SABOTAGE)
 
 check:
 	@tools/check
+
+bench:
+	@tools/bench/run $(if $(NATIVE),--native) $(if $(PLOT),--plot) $(BENCH)
 
 vm:
 	@tools/vm/shell $(KERNEL)

@@ -117,11 +117,13 @@ struct umpsc_node {
  * @ch: the channel; NULL for a manager
  * @node: the node that it came from, or NULL
  * @id: a sender's or weak sender's id in the channel, else 0
+ * @account: who pays for it
  */
 struct umpsc_handle {
 	struct umpsc_channel *ch;
 	struct umpsc_node *node;
 	u64 id;
+	u32 account;
 };
 
 static dev_t umpsc_region;
@@ -649,10 +651,18 @@ static struct umpsc_channel *umpsc_node_enter(struct umpsc_node *node,
 static struct umpsc_handle *umpsc_handle_new(struct umpsc_node *node)
 {
 	struct umpsc_handle *h;
+	u32 account;
+	int err;
 
+	err = umpsc_memory_charge(sizeof(*h), &account);
+	if (err)
+		return ERR_PTR(err);
 	h = kzalloc(sizeof(*h), UMPSC_GFP);
-	if (!h)
+	if (!h) {
+		umpsc_memory_uncharge(sizeof(*h), account);
 		return ERR_PTR(-ENOMEM);
+	}
+	h->account = account;
 	h->node = umpsc_node_get(node);
 	return h;
 }
@@ -662,6 +672,7 @@ static void umpsc_handle_free(struct umpsc_handle *h)
 	if (h->ch)
 		umpsc_channel_put(h->ch);
 	umpsc_node_put(h->node);
+	umpsc_memory_uncharge(sizeof(*h), h->account);
 	kfree(h);
 }
 
@@ -901,9 +912,13 @@ static long umpsc_copy_out(void __user *to, size_t to_size, const void *from,
 }
 
 /* Copy an input structure, see copy_struct_from_user(); @min: its first version. */
-static long umpsc_copy_in(void *to, size_t size, size_t min,
-			  const void __user *from, size_t from_size)
+static __always_inline long umpsc_copy_in(void *to, size_t size, size_t min,
+					  const void __user *from,
+					  size_t from_size)
 {
+	/* As nearly all callers have it; its size is known to the compiler. */
+	if (likely(from_size == size))
+		return copy_from_user(to, from, size) ? -EFAULT : 0;
 	if (from_size < min)
 		return -EINVAL;
 	return copy_struct_from_user(to, size, from, from_size);
@@ -916,11 +931,10 @@ static long umpsc_ioctl_query(void __user *arg, size_t size)
 		.nodes_max = UMPSC_NODES_MAX,
 		.features = UMPSC_FEATURE_TIMESTAMP | UMPSC_FEATURE_STANDING |
 			    UMPSC_FEATURE_LIMITS | UMPSC_FEATURE_CREDS,
-		.max_len = umpsc_core_max_len(),
 		.nodes = READ_ONCE(umpsc_nodes_count),
 	};
 
-	umpsc_core_totals(&query.channels, &query.messages, &query.bytes);
+	umpsc_core_query(&query);
 	return umpsc_copy_out(arg, size, &query, sizeof(query));
 }
 
@@ -1253,6 +1267,19 @@ static const struct file_operations umpsc_manager_fops = {
 
 /* ---- The sender -------------------------------------------------------- */
 
+/* What write(2) takes; writev(2) and io_uring go by the one below. */
+static ssize_t umpsc_sender_write(struct file *file, const char __user *buf,
+				  size_t len, loff_t *ppos)
+{
+	struct umpsc_handle *h = file->private_data;
+	struct iov_iter from;
+
+	if (!len)
+		return 0;
+	iov_iter_ubuf(&from, ITER_SOURCE, (void __user *)buf, len);
+	return umpsc_send(h->ch, h->id, &from);
+}
+
 static ssize_t umpsc_sender_write_iter(struct kiocb *iocb,
 				       struct iov_iter *from)
 {
@@ -1312,6 +1339,7 @@ static long umpsc_sender_ioctl(struct file *file, unsigned int cmd,
 static const struct file_operations umpsc_sender_fops = {
 	.owner = THIS_MODULE,
 	.release = umpsc_sender_release,
+	.write = umpsc_sender_write,
 	.write_iter = umpsc_sender_write_iter,
 	.poll = umpsc_sender_file_poll,
 	.unlocked_ioctl = umpsc_sender_ioctl,
@@ -1356,6 +1384,19 @@ static const struct file_operations umpsc_weak_fops = {
 
 /* ---- The receiver ------------------------------------------------------ */
 
+/* What read(2) takes; readv(2) and io_uring go by the one below. */
+static ssize_t umpsc_receiver_read(struct file *file, char __user *buf,
+				   size_t len, loff_t *ppos)
+{
+	struct umpsc_handle *h = file->private_data;
+	struct iov_iter to;
+
+	if (!len)
+		return 0;
+	iov_iter_ubuf(&to, ITER_DEST, buf, len);
+	return umpsc_read(h->ch, &to, file->f_flags & O_NONBLOCK);
+}
+
 static ssize_t umpsc_receiver_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct file *file = iocb->ki_filp;
@@ -1397,7 +1438,7 @@ static long umpsc_ioctl_recv(struct file *file, void __user *arg, size_t size)
 	struct umpsc_recv_args __user *uargs = arg;
 	struct umpsc_take take;
 	struct umpsc_recv_args args;
-	ktime_t deadline;
+	ktime_t deadline, *until = NULL;
 	struct iov_iter to;
 	long ret, err;
 
@@ -1413,12 +1454,12 @@ static long umpsc_ioctl_recv(struct file *file, void __user *arg, size_t size)
 	} else if (args.max) {
 		iov_iter_ubuf(&to, ITER_DEST, u64_to_user_ptr(args.addr),
 			      min_t(u64, args.len, MAX_RW_COUNT));
-		deadline = umpsc_deadline(args.deadline_ns);
+		if (args.deadline_ns != UMPSC_NO_DEADLINE) {
+			deadline = umpsc_deadline(args.deadline_ns);
+			until = &deadline;
+		}
 		ret = umpsc_recv_begin(h->ch, &take, &to, args.max,
-				       file->f_flags & O_NONBLOCK,
-				       args.deadline_ns == UMPSC_NO_DEADLINE ?
-					       NULL :
-					       &deadline);
+				       file->f_flags & O_NONBLOCK, until);
 	}
 	if (ret == -EFAULT)
 		return ret;
@@ -1478,6 +1519,7 @@ static long umpsc_receiver_ioctl(struct file *file, unsigned int cmd,
 static const struct file_operations umpsc_receiver_fops = {
 	.owner = THIS_MODULE,
 	.release = umpsc_receiver_release,
+	.read = umpsc_receiver_read,
 	.read_iter = umpsc_receiver_read_iter,
 	.poll = umpsc_receiver_file_poll,
 	.unlocked_ioctl = umpsc_receiver_ioctl,

@@ -79,8 +79,10 @@ struct umpsc_take {
 
 int umpsc_core_init(void);
 void umpsc_core_exit(void);
-unsigned long umpsc_core_max_len(void);
-void umpsc_core_totals(u64 *channels, u64 *messages, u64 *bytes);
+void umpsc_core_query(struct umpsc_query *query);
+
+int umpsc_memory_charge(size_t bytes, u32 *account);
+void umpsc_memory_uncharge(size_t bytes, u32 account);
 
 struct umpsc_channel *umpsc_channel_new(enum umpsc_life life, u32 flags,
 					const struct umpsc_limits *limits,

@@ -230,6 +230,13 @@ struct umpsc_remove_args {
  * @channels: channels that exist
  * @messages: messages queued in all of them
  * @bytes: their payload
+ * @memory: bytes of kernel memory that messages, channels and handles hold, slack
+ *	included
+ * @max_bytes: most of these (EDQUOT)
+ * @max_user_bytes: most of these for one user, by the real uid that sent or opened,
+ *	unless it has CAP_SYS_RESOURCE (EDQUOT)
+ * @reserve_bytes: available memory of the machine below which @memory does not grow
+ *	(ENOMEM)
  */
 struct umpsc_query {
 	__u32 abi;
@@ -240,6 +247,10 @@ struct umpsc_query {
 	__u64 channels;
 	__u64 messages;
 	__u64 bytes;
+	__u64 memory;
+	__u64 max_bytes;
+	__u64 max_user_bytes;
+	__u64 reserve_bytes;
 };
 
 /* umpsc_info.role */
