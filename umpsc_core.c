@@ -3364,7 +3364,7 @@ static void umpsc_caches_destroy(void)
 int umpsc_core_init(void)
 {
 	u64 ram = (u64)totalram_pages() << PAGE_SHIFT;
-	size_t i;
+	size_t size, i;
 
 	if (!umpsc_max_bytes)
 		umpsc_max_bytes = ram / 2;
@@ -3375,12 +3375,15 @@ int umpsc_core_init(void)
 	atomic64_set(&umpsc_channel_ids, ktime_get_boottime_ns());
 
 	for (i = 0; i < ARRAY_SIZE(umpsc_caches); i++) {
-		umpsc_caches[i] =
-			kmem_cache_create(umpsc_cache_kinds[i].name,
-					  umpsc_cache_kinds[i].size -
-						  sizeof(void *),
-					  sizeof(void *), SLAB_ACCOUNT,
-					  umpsc_object_init);
+		size = umpsc_cache_kinds[i].size;
+		/* An arena is found by its page, whatever debugging puts between objects. */
+		umpsc_caches[i] = kmem_cache_create(umpsc_cache_kinds[i].name,
+						    size - sizeof(void *),
+						    size == PAGE_SIZE ?
+							    PAGE_SIZE :
+							    sizeof(void *),
+						    SLAB_ACCOUNT,
+						    umpsc_object_init);
 		if (!umpsc_caches[i])
 			goto err_caches;
 	}
