@@ -42,7 +42,7 @@ help:
 	@echo 'make fetch      fill the cache (~/.cache/umpsc) with the current kernels; it can be copied'
 	@echo 'make lib        libumpsc, shared and static, in build/lib'
 	@echo 'make modules_install   install umpsc.ko for KERNELDIR'
-	@echo 'make install-extra     install the library, the headers and the man pages (PREFIX, DESTDIR)'
+	@echo 'make install-extra     install the command, the library, the headers and the man pages (PREFIX, DESTDIR)'
 	@echo 'make clean      remove build/'
 
 $(MODULE_DIR)/umpsc.ko: $(MODULE_DEPENDS)
@@ -63,6 +63,7 @@ selftests: $(TEST_PROGRAMS) $(TEST_PROGRAMS_32)
 tools: $(TOOL_PROGRAMS)
 
 include tools/lib/lib.mk
+include tools/umpsc/command.mk
 
 build/selftests/uring: TEST_LIBRARIES := -luring
 build/selftests/library build/selftests/library32: USER_CFLAGS += -Itools/lib -Wl,--wrap=malloc,--wrap=realloc,--wrap=free
