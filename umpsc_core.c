@@ -201,7 +201,8 @@ struct umpsc_arena {
 	u32 account;
 	u32 used;
 	u32 cut;
-	u8 data[UMPSC_OBJECT_MAX - 4 * sizeof(u32)] __aligned(UMPSC_RECORD_ALIGN);
+	u8 data[UMPSC_OBJECT_MAX - 4 * sizeof(u32)] __aligned(
+		UMPSC_RECORD_ALIGN);
 };
 
 static_assert(sizeof(struct umpsc_arena) == UMPSC_OBJECT_MAX);
@@ -489,8 +490,7 @@ static void umpsc_stocks_return(struct work_struct *work);
 static DECLARE_DELAYED_WORK(umpsc_stocks_work, umpsc_stocks_return);
 
 /* Let go of umpsc_accounts_lock, and free what became empty under it. */
-static void umpsc_accounts_unlock(void)
-	__releases(&umpsc_accounts_lock)
+static void umpsc_accounts_unlock(void) __releases(&umpsc_accounts_lock)
 {
 	struct umpsc_account *account;
 	struct hlist_node *next;
@@ -664,8 +664,8 @@ static void umpsc_stock_empty_locked(u64 word)
 {
 	lockdep_assert_held(&umpsc_accounts_lock);
 	if ((u32)word)
-		umpsc_account_debit_locked(umpsc_account_find_locked(word >> 32),
-					   (u32)word);
+		umpsc_account_debit_locked(
+			umpsc_account_find_locked(word >> 32), (u32)word);
 }
 
 /* Empty all stocks. */
@@ -711,6 +711,7 @@ static int umpsc_account_charge_locked(struct umpsc_account *account,
 {
 	struct umpsc_stock *stock = this_cpu_ptr(&umpsc_stocks);
 	size_t all = max_t(size_t, bytes, UMPSC_STOCK_MAX);
+	u64 word;
 
 	lockdep_assert_held(&umpsc_accounts_lock);
 	if (!umpsc_charge_fits_locked(account->user, all, exempt))
@@ -729,10 +730,10 @@ static int umpsc_account_charge_locked(struct umpsc_account *account,
 	stock->uid = account->user->uid;
 	stock->cgroup = account->cgroup;
 	stock->id = account->id;
-	if (all > bytes)
-		umpsc_stock_empty_locked(
-			atomic64_xchg(&stock->word,
-				      umpsc_stock_word(account->id, all - bytes)));
+	if (all > bytes) {
+		word = umpsc_stock_word(account->id, all - bytes);
+		umpsc_stock_empty_locked(atomic64_xchg(&stock->word, word));
+	}
 	return 0;
 }
 
@@ -783,8 +784,8 @@ static int umpsc_charge_account(size_t bytes, u32 *id)
 		umpsc_accounts_unlock();
 
 		if (err == -EAGAIN) {
-			parts.account = kmalloc(sizeof(*parts.account),
-						UMPSC_GFP);
+			parts.account =
+				kmalloc(sizeof(*parts.account), UMPSC_GFP);
 			parts.user = kmalloc(sizeof(*parts.user), UMPSC_GFP);
 			if (parts.account && parts.user)
 				continue;
@@ -903,9 +904,14 @@ static const struct {
 	u32 size;
 	const char *name;
 } umpsc_cache_kinds[] = {
-	{ 96, "umpsc-96" },	{ 128, "umpsc-128" },	{ 192, "umpsc-192" },
-	{ 256, "umpsc-256" },	{ 512, "umpsc-512" },	{ 1024, "umpsc-1024" },
-	{ 2048, "umpsc-2048" }, { PAGE_SIZE, "umpsc-page" },
+	{ 96, "umpsc-96" },
+	{ 128, "umpsc-128" },
+	{ 192, "umpsc-192" },
+	{ 256, "umpsc-256" },
+	{ 512, "umpsc-512" },
+	{ 1024, "umpsc-1024" },
+	{ 2048, "umpsc-2048" },
+	{ PAGE_SIZE, "umpsc-page" },
 	{ 2 * PAGE_SIZE, "umpsc-2page" },
 };
 
@@ -1334,8 +1340,8 @@ static struct umpsc_run *umpsc_run_alloc(struct umpsc_channel *ch,
 }
 
 /* A run with room for @packed bytes of records. */
-static __always_inline struct umpsc_run *
-umpsc_run_new(struct umpsc_channel *ch, size_t packed)
+static __always_inline struct umpsc_run *umpsc_run_new(struct umpsc_channel *ch,
+						       size_t packed)
 {
 	u32 account = umpsc_current_account();
 	struct umpsc_run *run;
@@ -1659,8 +1665,8 @@ static u64 umpsc_likely_seq(struct umpsc_channel *ch)
 	return READ_ONCE(ch->sent);
 }
 
-static __always_inline struct umpsc_run *umpsc_prepare(struct umpsc_channel *ch,
-					      u64 sender, struct iov_iter *from)
+static __always_inline struct umpsc_run *
+umpsc_prepare(struct umpsc_channel *ch, u64 sender, struct iov_iter *from)
 {
 	size_t len = iov_iter_count(from), packed = umpsc_record_size(len);
 	struct umpsc_record *rec;
@@ -1775,8 +1781,8 @@ static inline bool umpsc_record_is_plain(const struct umpsc_record *rec)
 
 /*
  * The same for all records at @pos that are whole in this piece, as most are, and in
- * the @left bytes of the batch, and have nothing out of the ordinary.  Returns the bytes of these.  A function of its own,
- * so that all it needs stays in registers.
+ * the @left bytes of the batch, and have nothing out of the ordinary.  Returns the bytes
+ * of these.  A function of its own, so that all it needs stays in registers.
  */
 static noinline size_t umpsc_batch_check_piece(struct umpsc_batch *batch,
 					       struct umpsc_pos *pos,
@@ -1810,7 +1816,8 @@ static noinline size_t umpsc_batch_check_piece(struct umpsc_batch *batch,
 		}
 	}
 	len = p - pos->p;
-	batch->bytes += len - rest - (seq - batch->seq) * sizeof(struct umpsc_record);
+	batch->bytes +=
+		len - rest - (seq - batch->seq) * sizeof(struct umpsc_record);
 	batch->seq = seq;
 	umpsc_pos_skip(pos, len);
 	return len;
@@ -2340,8 +2347,9 @@ static __always_inline int umpsc_take_commit(struct umpsc_channel *ch,
 
 	/* The point of no return. */
 	if (last)
-		spare = umpsc_spare_of(ch, container_of(umpsc_queue_peek(&ch->q),
-							struct umpsc_run, link));
+		spare = umpsc_spare_of(ch,
+				       container_of(umpsc_queue_peek(&ch->q),
+						    struct umpsc_run, link));
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
 	used_up = umpsc_queue_pop_locked(&ch->q, last, t->count);
 	if (t->pos.run)
@@ -3380,12 +3388,10 @@ int umpsc_core_init(void)
 		size_t align = i == UMPSC_CACHE_PAGE ? PAGE_SIZE :
 						       sizeof(void *);
 
-		umpsc_caches[i] =
-			kmem_cache_create(umpsc_cache_kinds[i].name,
-					  umpsc_cache_kinds[i].size -
-						  sizeof(void *),
-					  align, SLAB_ACCOUNT,
-					  umpsc_object_init);
+		umpsc_caches[i] = kmem_cache_create(
+			umpsc_cache_kinds[i].name,
+			umpsc_cache_kinds[i].size - sizeof(void *), align,
+			SLAB_ACCOUNT, umpsc_object_init);
 		if (!umpsc_caches[i])
 			goto err_caches;
 	}
