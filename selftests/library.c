@@ -480,15 +480,15 @@ TEST_LONG(nodes, create_tells_each_error)
 TEST_LONG(nodes, remove_tells_each_error)
 {
 	int tx = ASSERT_FD(umpsc_open_sender(NAME, 0));
+	char longer[200] = {};
 
 	EXPECT_ERR(EPERM, umpsc_remove(self->manager, NULL));
 	EXPECT_ERR(EPERM, umpsc_remove(self->manager, ""));
 	EXPECT_ERR(EINVAL, umpsc_remove(self->manager, PATH));
 	EXPECT_ERR(EINVAL, umpsc_remove(self->manager,
 					"01234567890123456789012345678901"));
-	EXPECT_ERR(EINVAL, umpsc_remove(self->manager,
-					"0123456789012345678901234567890"
-					"0123456789012345678901234567890"));
+	memset(longer, 'x', sizeof(longer) - 1);
+	EXPECT_ERR(EINVAL, umpsc_remove(self->manager, longer));
 	EXPECT_ERR(ENOENT, umpsc_remove(self->manager, "there-is-none"));
 	EXPECT_ERR(ENOTTY, umpsc_remove(tx, NAME));
 	EXPECT_ERR(EBADF, umpsc_remove(NO_FD, NAME));
@@ -925,7 +925,8 @@ static long closed_fn(void *arg)
 
 TEST_LONG(handles, closed_waits_for_the_receiver_to_close_or_go)
 {
-	int handles[] = { SENDER, WEAK }, drops, i;
+	int handles[] = { SENDER, WEAK }, *tx = &self->fd[SENDER];
+	int *rx = &self->fd[RECEIVER], drops, i;
 	struct umpsc_thread t;
 
 	for (drops = 0; drops < 2; drops++) {
@@ -933,20 +934,17 @@ TEST_LONG(handles, closed_waits_for_the_receiver_to_close_or_go)
 			drop(self, SENDER);
 			drop(self, RECEIVER);
 			drop(self, WEAK);
-			ASSERT_EQ(0, umpsc_channel(&self->fd[SENDER],
-						   &self->fd[RECEIVER]));
-			self->fd[WEAK] = ASSERT_FD(
-				umpsc_sender_downgrade(self->fd[SENDER], 0));
+			ASSERT_EQ(0, umpsc_channel(tx, rx));
+			self->fd[WEAK] =
+				ASSERT_FD(umpsc_sender_downgrade(*tx, 0));
 			ASSERT_EQ(0, umpsc_thread_start(&t, closed_fn,
 							&self->fd[handles[i]]));
 			ASSERT_TRUE(umpsc_thread_asleep(&t, -1));
-			EXPECT_EQ(0, umpsc_send(self->fd[SENDER], "x", 1));
+			EXPECT_EQ(0, umpsc_send(*tx, "x", 1));
 			EXPECT_TRUE(umpsc_thread_asleep(&t, -1));
-			if (drops) {
-				drop(self, RECEIVER);
-			} else {
-				EXPECT_EQ(0, umpsc_close(self->fd[RECEIVER]));
-			}
+			EXPECT_EQ(0, drops ? close(*rx) : umpsc_close(*rx));
+			if (drops)
+				*rx = -1;
 			ASSERT_TRUE(umpsc_thread_join(&t));
 			EXPECT_EQ(0, t.ret);
 			/* And from then on without waiting. */
@@ -1049,9 +1047,9 @@ TEST(batch_lies_as_the_kernel_takes_it)
 		EXPECT_EQ(0, r.seq);
 		EXPECT_EQ(0, r.sender);
 		EXPECT_EQ(0, r.time_ns);
-		EXPECT_TRUE(
-			umpsc_filled((char *)batch.addr + at + r.hdr, i, i));
-		for (at += r.hdr + r.len; at < end; at++)
+		at += r.hdr;
+		EXPECT_TRUE(umpsc_filled((char *)batch.addr + at, i, i));
+		for (at += i; at < end; at++)
 			EXPECT_EQ(0, ((char *)batch.addr)[at]);
 
 		ASSERT_EQ(1, umpsc_batch_next(&batch, &m));
@@ -1138,6 +1136,7 @@ TEST(batch_reserves_room_and_takes_what_was_filled)
 	ASSERT_NE(NULL, umpsc_batch_reserve(&batch, 10));
 	EXPECT_EQ(0, umpsc_batch_add(&batch, "other", 5));
 	EXPECT_ERR(EINVAL, umpsc_batch_commit(&batch, 10));
+	ASSERT_NE(NULL, umpsc_batch_reserve(&batch, 10));
 	errno = 0;
 	EXPECT_EQ(NULL, umpsc_batch_reserve(&batch, UMPSC_LEN_MAX + 1));
 	EXPECT_EQ(EMSGSIZE, errno);
@@ -1166,8 +1165,11 @@ TEST(fixed_batch_keeps_to_its_memory)
 	struct umpsc_message m;
 	size_t len;
 
+	memset(addr, UMPSC_POISON, size);
 	umpsc_batch_init_fixed(&batch, addr, size);
 	EXPECT_EQ(0, umpsc_batch_add(&batch, "first", 5));
+	/* Nothing of what was there goes out in the padding. */
+	EXPECT_EQ(0, memcmp("\0\0\0", addr + UMPSC_RECORD_HDR + 5, 3));
 	for (len = 17; len < 100; len++) {
 		before = batch;
 		EXPECT_ERR(ENOBUFS,
@@ -1272,6 +1274,14 @@ TEST_LONG(reader, goes_by_the_header_size)
 		EXPECT_EQ(end, at);
 		EXPECT_EQ(0, umpsc_record_next(buf + align, end, &at, &m));
 	}
+	/* The largest header there can be, and what comes after it. */
+	end = put_record(buf, 0, UMPSC_RECORD_HDR_MAX, 3, 'z');
+	at = 0;
+	EXPECT_EQ(1, umpsc_record_next(buf, end, &at, &m));
+	hdr = UMPSC_RECORD_HDR_MAX + UMPSC_RECORD_ALIGN;
+	end = put_record(buf, 0, hdr, 3, 'z');
+	at = 0;
+	EXPECT_ERR(EBADMSG, umpsc_record_next(buf, end, &at, &m));
 	/* What SEND takes for the usual header. */
 	end = put_record(buf, 0, 0, 3, 'z');
 	at = 0;
@@ -1310,15 +1320,13 @@ TEST_LONG(reader, refuses_malformed_records)
 	ASSERT_EQ(first, put_record(addr, 0, UMPSC_RECORD_HDR, 4, 'a'));
 	ASSERT_EQ(size, put_record(addr, first, 40, 11, 'b'));
 	/* Cut off at every byte. */
-	for (len = 0; len <= size; len++) {
+	for (len = 1; len < first; len++)
+		EXPECT_MALFORMED(addr, len, 0);
+	for (len = first + 1; len < size; len++) {
 		at = 0;
-		if (len && len < first) {
-			EXPECT_MALFORMED(addr, len, 0);
-		} else if (len) {
-			EXPECT_EQ(1, umpsc_record_next(addr, len, &at, &m));
-		}
-		if (len > first && len < size)
-			EXPECT_MALFORMED(addr, len, first);
+		EXPECT_EQ(1, umpsc_record_next(addr, len, &at, &m));
+		EXPECT_EQ(first, at);
+		EXPECT_MALFORMED(addr, len, first);
 	}
 	EXPECT_MALFORMED(addr, size, size + 1);
 	EXPECT_MALFORMED(addr, size, SIZE_MAX);
@@ -1336,15 +1344,16 @@ TEST_LONG(reader, refuses_malformed_records)
 	}
 	ASSERT_EQ(size, put_record(addr, first, 40, 11, 'b'));
 	/* Lengths: those that fit with their padding, and no other. */
-	for (len = 0; len < 4096; len++) {
-		bad = len < 64 ? len : UINT32_MAX - (len - 64);
+	for (bad = 0; bad <= 16; bad++) {
 		memcpy(addr + first, &bad, 4);
 		at = first;
-		if (bad <= 16) {
-			EXPECT_EQ(1, umpsc_record_next(addr, size, &at, &m));
-		} else {
-			EXPECT_MALFORMED(addr, size, first);
-		}
+		EXPECT_EQ(1, umpsc_record_next(addr, size, &at, &m));
+		EXPECT_EQ(bad, m.len);
+	}
+	for (len = 17; len < 4096; len++) {
+		bad = len < 64 ? len : UINT32_MAX - (len - 64);
+		memcpy(addr + first, &bad, 4);
+		EXPECT_MALFORMED(addr, size, first);
 	}
 }
 
@@ -1479,6 +1488,44 @@ TEST_LONG(limited, each_limit_refuses_every_way_of_sending)
 	EXPECT_EQ(3, umpsc_len(self->tx));
 	EXPECT_NEXT(self->rx, "");
 	EXPECT_EQ(0, umpsc_sendv(self->tx, iov, 1));
+	umpsc_batch_free(&batch);
+}
+
+#define CEILING "/sys/module/umpsc/parameters/max_bytes"
+
+static int write_ceiling(const char *value)
+{
+	int fd = open(CEILING, O_WRONLY), ret;
+
+	ret = fd < 0 || write(fd, value, strlen(value)) < 0 ? -1 : 0;
+	close(fd);
+	return ret;
+}
+
+TEST_LONG(handles, modules_ceiling_refuses_every_way_of_sending)
+{
+	struct umpsc_batch batch = UMPSC_BATCH_INIT;
+	static char data[1 << 20], before[32];
+	struct iovec iov = { data, sizeof(data) };
+	int tx = self->fd[SENDER], ret[3], err[3], i;
+
+	ASSERT_EQ(0, umpsc_batch_add(&batch, data, sizeof(data)));
+	ASSERT_LT(0, umpsc_read_file(CEILING, before, sizeof(before)));
+	/* Others run into it as well, so nothing may end the test before it is undone. */
+	ASSERT_EQ(0, write_ceiling("1"));
+	ret[0] = umpsc_send(tx, data, sizeof(data));
+	err[0] = errno;
+	ret[1] = umpsc_sendv(tx, &iov, 1);
+	err[1] = errno;
+	ret[2] = umpsc_send_batch(tx, &batch);
+	err[2] = errno;
+	ASSERT_EQ(0, write_ceiling(before));
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(-1, ret[i]);
+		EXPECT_EQ(EDQUOT, err[i]);
+	}
+	EXPECT_EQ(0, umpsc_len(tx));
+	EXPECT_EQ(0, umpsc_send(tx, data, sizeof(data)));
 	umpsc_batch_free(&batch);
 }
 
@@ -1813,22 +1860,20 @@ static long waiter_fn(void *arg)
 TEST_LONG(handles, waiting_receive_gets_the_message_or_the_end)
 {
 	struct waiter w = { .rx = self->fd[RECEIVER] };
+	int i, *tx = &self->fd[SENDER];
 	struct umpsc_thread t;
-	int i;
 
 	for (i = 0; i < 3; i++) {
+		memset(w.text, 0, sizeof(w.text));
 		w.timeout_ns = i ? UMPSC_NO_DEADLINE : 3600 * UMPSC_SEC;
 		ASSERT_EQ(0, umpsc_thread_start(&t, waiter_fn, &w));
 		ASSERT_TRUE(umpsc_thread_asleep(&t, SYS_ioctl));
-		if (i < 2) {
-			EXPECT_EQ(0, umpsc_send(self->fd[SENDER], "woken", 5));
-		} else {
-			drop(self, SENDER);
-		}
+		EXPECT_EQ(0, i < 2 ? umpsc_send(*tx, "woken", 5) : close(*tx));
 		ASSERT_TRUE(umpsc_thread_join(&t));
 		EXPECT_EQ(i < 2, t.ret);
-		EXPECT_STREQ("woken", w.text);
+		EXPECT_STREQ(i < 2 ? "woken" : "", w.text);
 	}
+	*tx = -1;
 }
 
 TEST_LONG(handles, signal_ends_a_receive_that_waits_unless_it_restarts)
@@ -2127,7 +2172,30 @@ TEST(strerror_has_words_for_every_error)
 
 /* ---- Signals ------------------------------------------------------------- */
 
-static volatile sig_atomic_t handled, failed_in_handler;
+static atomic_int handled, failed_in_handler, in_handler, allocated;
+
+/* The linker lets the library call these in place of malloc() and its like. */
+__typeof__(malloc) __real_malloc, __wrap_malloc;
+__typeof__(realloc) __real_realloc, __wrap_realloc;
+__typeof__(free) __real_free, __wrap_free;
+
+void *__wrap_malloc(size_t size)
+{
+	allocated += in_handler;
+	return __real_malloc(size);
+}
+
+void *__wrap_realloc(void *addr, size_t size)
+{
+	allocated += in_handler;
+	return __real_realloc(addr, size);
+}
+
+void __wrap_free(void *addr)
+{
+	allocated += in_handler;
+	__real_free(addr);
+}
 
 /* Each call of the handler, or the line of the first that failed. */
 #define IN_HANDLER(cond)                              \
@@ -2143,13 +2211,20 @@ static void all_signal_safe_calls(int sig)
 	struct umpsc_query query;
 	struct umpsc_message m;
 	struct umpsc_info info;
-	struct umpsc_batch batch;
+	struct umpsc_create_args create = { .name = NAME };
+	struct umpsc_batch batch, wrapped;
 	__u64 memory[64];
 
 	(void)sig;
+	in_handler = 1;
 	IN_HANDLER(!umpsc_path(NAME, path, sizeof(path)));
 	mx = umpsc_open_manager(NULL, 0);
 	IN_HANDLER(mx >= 0 && !umpsc_query(mx, &query));
+	IN_HANDLER(!umpsc_create(mx, &create));
+	IN_HANDLER(!umpsc_attach(NAME, 0, &rx, &tx));
+	close(tx);
+	close(rx);
+	IN_HANDLER(!umpsc_remove(mx, NAME));
 	close(mx);
 	IN_HANDLER(!umpsc_channel(&tx, &rx));
 	weak = umpsc_sender_downgrade(tx, 0);
@@ -2158,6 +2233,10 @@ static void all_signal_safe_calls(int sig)
 	close(fd);
 	umpsc_batch_init_fixed(&batch, memory, sizeof(memory));
 	IN_HANDLER(!umpsc_batch_add(&batch, "batch", 5));
+	IN_HANDLER(umpsc_batch_reserve(&batch, 8));
+	IN_HANDLER(!umpsc_batch_wrap(&wrapped, batch.addr, batch.used));
+	IN_HANDLER(umpsc_batch_next(&wrapped, &m) == 1);
+	umpsc_batch_rewind(&wrapped);
 	IN_HANDLER(umpsc_send_batch(tx, &batch) == 1);
 	IN_HANDLER(!umpsc_send(tx, "send", 4));
 	IN_HANDLER(umpsc_len(weak) == 2);
@@ -2170,7 +2249,8 @@ static void all_signal_safe_calls(int sig)
 	close(weak);
 	close(tx);
 	close(rx);
-	handled = handled + 1;
+	handled++;
+	in_handler = 0;
 	errno = err;
 }
 
@@ -2204,6 +2284,8 @@ TEST_LONG(handles, signal_safe_calls_in_a_handler_that_interrupts_the_others)
 		umpsc_batch_free(&batch);
 	}
 	EXPECT_EQ(0, failed_in_handler) TH_LOG("... in the handler's line");
+	EXPECT_EQ(0, allocated);
+	EXPECT_EQ(-1, access(PATH, F_OK));
 	close(tx);
 	close(rx);
 }
