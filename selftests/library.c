@@ -1491,6 +1491,44 @@ TEST_LONG(limited, each_limit_refuses_every_way_of_sending)
 	umpsc_batch_free(&batch);
 }
 
+#define CEILING "/sys/module/umpsc/parameters/max_bytes"
+
+static int write_ceiling(const char *value)
+{
+	int fd = open(CEILING, O_WRONLY), ret;
+
+	ret = fd < 0 || write(fd, value, strlen(value)) < 0 ? -1 : 0;
+	close(fd);
+	return ret;
+}
+
+TEST_LONG(handles, modules_ceiling_refuses_every_way_of_sending)
+{
+	struct umpsc_batch batch = UMPSC_BATCH_INIT;
+	static char data[1 << 20], before[32];
+	struct iovec iov = { data, sizeof(data) };
+	int tx = self->fd[SENDER], ret[3], err[3], i;
+
+	ASSERT_EQ(0, umpsc_batch_add(&batch, data, sizeof(data)));
+	ASSERT_LT(0, umpsc_read_file(CEILING, before, sizeof(before)));
+	/* Others run into it as well, so nothing may end the test before it is undone. */
+	ASSERT_EQ(0, write_ceiling("1"));
+	ret[0] = umpsc_send(tx, data, sizeof(data));
+	err[0] = errno;
+	ret[1] = umpsc_sendv(tx, &iov, 1);
+	err[1] = errno;
+	ret[2] = umpsc_send_batch(tx, &batch);
+	err[2] = errno;
+	ASSERT_EQ(0, write_ceiling(before));
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(-1, ret[i]);
+		EXPECT_EQ(EDQUOT, err[i]);
+	}
+	EXPECT_EQ(0, umpsc_len(tx));
+	EXPECT_EQ(0, umpsc_send(tx, data, sizeof(data)));
+	umpsc_batch_free(&batch);
+}
+
 TEST_LONG(handles, each_way_of_sending_is_a_message)
 {
 	struct iovec iov[] = { { "in ", 3 }, { NULL, 0 }, { "pieces", 6 } };
