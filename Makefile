@@ -26,7 +26,7 @@ TOOL_PROGRAMS += build/tools/umpsc-bench
 USER_DEPENDS := $(wildcard include/uapi/linux/*.h selftests/*.h selftests/*/*.h tools/demo/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: module modules_install programs selftests tools demo check bench vm lint fetch clean help
+.PHONY: module modules_install programs selftests tools demo check mutants bench vm lint fetch clean help
 
 module: $(MODULE_DIR)/umpsc.ko
 
@@ -36,12 +36,13 @@ help:
 	@echo '                (SABOTAGE=drop|double|swap spoils one line, and it must fail)'
 	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
 	@echo 'make bench      what a message costs, against pipes, sockets and queues, on both kernels'
+	@echo 'make mutants    break the module on purpose, and see the tests notice (MUTANTS=NAME...)'
 	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|ABI)'
 	@echo 'make lint       checkpatch, clang-format, sparse, warnings, shellcheck'
 	@echo 'make fetch      fill the cache (~/.cache/umpsc) with the current kernels; it can be copied'
 	@echo 'make lib        libumpsc, shared and static, in build/lib'
 	@echo 'make modules_install   install umpsc.ko for KERNELDIR'
-	@echo 'make install-extra     install the library, the headers and the man pages (PREFIX, DESTDIR)'
+	@echo 'make install-extra     install the command, the library, the headers and the man pages (PREFIX, DESTDIR)'
 	@echo 'make clean      remove build/'
 
 $(MODULE_DIR)/umpsc.ko: $(MODULE_DEPENDS)
@@ -62,6 +63,7 @@ selftests: $(TEST_PROGRAMS) $(TEST_PROGRAMS_32)
 tools: $(TOOL_PROGRAMS)
 
 include tools/lib/lib.mk
+include tools/umpsc/command.mk
 
 build/selftests/uring: TEST_LIBRARIES := -luring
 build/selftests/library build/selftests/library32: USER_CFLAGS += -Itools/lib -Wl,--wrap=malloc,--wrap=realloc,--wrap=free
@@ -95,6 +97,9 @@ demo:
 
 check:
 	@tools/check
+
+mutants:
+	@tools/mutants $(MUTANTS)
 
 bench:
 	@tools/bench/run $(if $(NATIVE),--native) $(if $(PLOT),--plot) $(BENCH)

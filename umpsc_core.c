@@ -11,8 +11,11 @@
  *	the queue; a receive owns the runs that it has popped, and frees them.  Wait
  *	queues live in the channel, which every file that polls them pins, so they
  *	cannot vanish under a poller, and a waker still holds its own reference.
+ *	A ledger is held by its node and by each of the node's channels.
  *
  * Locks, outer first
+ *	ledger.lock		which channels of a node there are
+ *	  q.lock		see below
  *	rx_lock			one receive at a time; held while it copies to the user
  *	arena_lock		raw: cutting runs from the arena
  *	  q.lock		raw, interrupts off: the queue, the counts, the life
@@ -102,6 +105,7 @@
 #include <linux/hrtimer.h>
 #include <linux/kref.h>
 #include <linux/ktime.h>
+#include <linux/list.h>
 #include <linux/log2.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
@@ -214,6 +218,28 @@ static_assert(sizeof(struct umpsc_arena) == UMPSC_OBJECT_MAX);
 #define UMPSC_SPARE_PACKED (2 * UMPSC_SEG_DATA - 256)
 
 /**
+ * struct umpsc_ledger - what the channels of a node have counted, all together
+ * @ref: the node, and each of its channels
+ * @lock: guards the rest
+ * @channels: those that exist, the current one and older ones
+ * @freed: sums over those that no longer do
+ *
+ * A channel counts for itself alone, in words that its sends and receives write
+ * anyway, and goes on to count when its node leads to another one already: it may
+ * be drained, discarded or refuse sends for long.  Its figures move to @freed in
+ * one step with its leaving @channels, so that a sum over both misses none and
+ * has none twice, whatever becomes of whom meanwhile.
+ */
+struct umpsc_ledger {
+	struct kref ref;
+
+	/* Guards the rest. */
+	struct mutex lock;
+	struct list_head channels;
+	struct umpsc_info freed;
+};
+
+/**
  * struct umpsc_channel - a channel
  *
  * Fixed after creation:
@@ -226,6 +252,10 @@ static_assert(sizeof(struct umpsc_arena) == UMPSC_OBJECT_MAX);
  * @run_twice_min: least bytes of records in a run that is one of two pages
  * @run_twice_max: most
  * @account: who pays for the channel itself
+ * @ledger: of its node; NULL for a private one
+ *
+ * Under ledger->lock:
+ * @in_ledger: among its node's channels
  *
  * Atomic:
  * @ref: handles, and the node that leads to it
@@ -284,6 +314,9 @@ struct umpsc_channel {
 	u32 run_twice_min;
 	u32 run_twice_max;
 	u32 account;
+	struct umpsc_ledger *ledger;
+
+	struct list_head in_ledger;
 
 	struct kref ref;
 	refcount_t strong;
@@ -2776,6 +2809,123 @@ __poll_t umpsc_weak_poll(struct umpsc_channel *ch)
 	return events;
 }
 
+/* ---- The books of a node ------------------------------------------------- */
+
+/**
+ * umpsc_ledger_new - the books of a node
+ *
+ * Return: a ledger, with one reference; or NULL.
+ */
+struct umpsc_ledger *umpsc_ledger_new(void)
+{
+	struct umpsc_ledger *ledger;
+
+	ledger = kzalloc(sizeof(*ledger), UMPSC_GFP);
+	if (!ledger)
+		return NULL;
+	kref_init(&ledger->ref);
+	mutex_init(&ledger->lock);
+	INIT_LIST_HEAD(&ledger->channels);
+	return ledger;
+}
+
+static void umpsc_ledger_free(struct kref *ref)
+{
+	kfree(container_of(ref, struct umpsc_ledger, ref));
+}
+
+/**
+ * umpsc_ledger_put - give a reference back
+ * @ledger: the ledger, or NULL
+ */
+void umpsc_ledger_put(struct umpsc_ledger *ledger)
+{
+	if (ledger)
+		kref_put(&ledger->ref, umpsc_ledger_free);
+}
+
+/* @ch is new, and of @ledger's node; or of no node. */
+static void umpsc_ledger_enter(struct umpsc_ledger *ledger,
+			       struct umpsc_channel *ch)
+{
+	ch->ledger = ledger;
+	if (!ledger)
+		return;
+	kref_get(&ledger->ref);
+	mutex_lock(&ledger->lock);
+	list_add(&ch->in_ledger, &ledger->channels);
+	mutex_unlock(&ledger->lock);
+}
+
+/* What a channel counts up, and the highest of its marks. */
+static void umpsc_info_add(struct umpsc_info *sum,
+			   const struct umpsc_info *info)
+{
+	sum->messages += info->messages;
+	sum->bytes += info->bytes;
+	sum->sent += info->sent;
+	sum->sent_bytes += info->sent_bytes;
+	sum->received += info->received;
+	sum->received_bytes += info->received_bytes;
+	sum->discarded += info->discarded;
+	sum->refused_closed += info->refused_closed;
+	sum->refused_size += info->refused_size;
+	sum->refused_limit += info->refused_limit;
+	sum->refused_quota += info->refused_quota;
+	sum->refused_memory += info->refused_memory;
+	sum->wakeups += info->wakeups;
+	sum->most_messages = max(sum->most_messages, info->most_messages);
+	sum->most_bytes = max(sum->most_bytes, info->most_bytes);
+}
+
+static void umpsc_ledger_add_locked(struct umpsc_ledger *ledger,
+				    struct umpsc_info *sum,
+				    struct umpsc_channel *ch)
+{
+	struct umpsc_info info = {};
+
+	lockdep_assert_held(&ledger->lock);
+	umpsc_channel_info(ch, &info);
+	umpsc_info_add(sum, &info);
+}
+
+/* Nobody holds @ch any more: what it counted is final. */
+static void umpsc_ledger_leave(struct umpsc_channel *ch)
+{
+	struct umpsc_ledger *ledger = ch->ledger;
+
+	if (!ledger)
+		return;
+	mutex_lock(&ledger->lock);
+	umpsc_ledger_add_locked(ledger, &ledger->freed, ch);
+	list_del(&ch->in_ledger);
+	mutex_unlock(&ledger->lock);
+	umpsc_ledger_put(ledger);
+}
+
+/**
+ * umpsc_ledger_info - what all channels of a node have counted
+ * @ledger: the node's
+ * @info: out: sums of messages and bytes queued, of those sent, received and
+ *	discarded, of sends refused and of wakeups, and the highest of the high-water
+ *	marks; the rest is 0
+ *
+ * Each channel's figures are of one instant; the channels are asked in turn.
+ */
+void umpsc_ledger_info(struct umpsc_ledger *ledger, struct umpsc_info *info)
+{
+	struct umpsc_channel *ch;
+
+	mutex_lock(&ledger->lock);
+	*info = ledger->freed;
+	list_for_each_entry(ch, &ledger->channels, in_ledger) {
+		umpsc_ledger_add_locked(ledger, info, ch);
+		/* Handles can keep any number of ended channels. */
+		cond_resched();
+	}
+	mutex_unlock(&ledger->lock);
+}
+
 /* ---- Life -------------------------------------------------------------- */
 
 static void umpsc_channel_free_work(struct work_struct *work);
@@ -2786,12 +2936,14 @@ static void umpsc_channel_free_work(struct work_struct *work);
  * @flags: channel flags, checked
  * @limits: its limits; 0 for none
  * @generation: which of its node's channels it is, 0 for a private one
+ * @ledger: its node's, NULL for a private one
  *
  * Return: the channel, with one reference; or -ENOMEM, -EDQUOT.
  */
 struct umpsc_channel *umpsc_channel_new(enum umpsc_life life, u32 flags,
 					const struct umpsc_limits *limits,
-					u64 generation)
+					u64 generation,
+					struct umpsc_ledger *ledger)
 {
 	bool private = life == UMPSC_LIFE_PRIVATE;
 	struct umpsc_channel *ch;
@@ -2826,6 +2978,7 @@ struct umpsc_channel *umpsc_channel_new(enum umpsc_life life, u32 flags,
 	ch->claimed = private;
 	ch->joined = private;
 	atomic64_inc(&umpsc_channels);
+	umpsc_ledger_enter(ledger, ch);
 	return ch;
 }
 
@@ -2845,6 +2998,7 @@ static void umpsc_channel_release(struct kref *ref)
 
 	/* Its receiver or its node went before, and took what was queued along. */
 	WARN_ON_ONCE(umpsc_queue_len(&ch->q) || ch->memory);
+	umpsc_ledger_leave(ch);
 	atomic64_dec(&umpsc_channels);
 	umpsc_spare_drop(ch);
 	umpsc_memory_uncharge(UMPSC_CHANNEL_MEMORY, ch->account);

@@ -9,14 +9,16 @@
  * Lifetime
  *	A file owns a struct umpsc_handle, which holds the channel (but a manager's,
  *	which has none, and a new file's before it is given one) and the node that it
- *	came from, if any.  A node holds its
- *	current channel.  Files pin the module; a channel that waits with messages
- *	for a receiver, and has no file, is pinned by its node (node->pinned).
+ *	came from, if any.  A node holds its current channel, and the ledger in which
+ *	all of its channels count.  Files pin the module; a channel that waits with
+ *	messages for a receiver, and has no file, is pinned by its node (node->pinned).
  *
  * Locks, outer first
  *	umpsc_nodes_lock	which nodes there are; spans device_add and device_del
- *	  node->lock		what the node leads to
- *	    (the channel's)
+ *	  (sysfs)		device_del waits for attributes that are being shown
+ *	    node->lock		what the node leads to
+ *	      (the channel's)
+ *	So showing an attribute must not take umpsc_nodes_lock.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -39,6 +41,7 @@
 #include <linux/slab.h>
 #include <linux/stat.h>
 #include <linux/string.h>
+#include <linux/sysfs.h>
 #include <linux/time_namespace.h>
 #include <linux/uaccess.h>
 #include <linux/uidgid.h>
@@ -84,6 +87,7 @@ MODULE_PARM_DESC(mailbox, "does /dev/umpsc lead to a channel? (Y)");
  * @flags: UMPSC_STANDING and channel flags; fixed
  * @limits: of its channels; fixed
  * @mailbox: leads to channels at all; fixed
+ * @ledger: in which its channels count; fixed
  * @ch: the current channel, or NULL where none was begun yet
  * @generation: how many channels were begun
  * @pinned: holds the module for @ch, which waits with messages for a receiver
@@ -98,6 +102,7 @@ struct umpsc_node {
 	u32 flags;
 	struct umpsc_limits limits;
 	bool mailbox;
+	struct umpsc_ledger *ledger;
 
 	/* Guards the rest. */
 	struct mutex lock;
@@ -156,8 +161,215 @@ static void umpsc_node_put(struct umpsc_node *node)
 
 static void umpsc_node_release(struct device *dev)
 {
-	kfree(umpsc_node_of(dev));
+	struct umpsc_node *node = umpsc_node_of(dev);
+
+	umpsc_ledger_put(node->ledger);
+	kfree(node);
 }
+
+/*
+ * The channel that @node leads to, for the caller to put; NULL where none was begun,
+ * -ENXIO where the node was removed.
+ */
+static struct umpsc_channel *umpsc_node_current(struct umpsc_node *node)
+{
+	struct umpsc_channel *ch;
+
+	mutex_lock(&node->lock);
+	if (node->removed)
+		ch = ERR_PTR(-ENXIO);
+	else
+		ch = node->ch ? umpsc_channel_get(node->ch) : NULL;
+	mutex_unlock(&node->lock);
+	return ch;
+}
+
+/* ---- Figures of a node, in sysfs ------------------------------------------ */
+
+/**
+ * struct umpsc_attr - a figure of a node, as a file for everyone to read
+ * @attr: the file
+ * @offset: of a figure of 64 bits in struct umpsc_info
+ * @bit: or a bit of umpsc_info.state, or of umpsc_node.flags
+ */
+struct umpsc_attr {
+	struct device_attribute attr;
+	union {
+		size_t offset;
+		u32 bit;
+	};
+};
+
+static const struct umpsc_attr *umpsc_attr_of(struct device_attribute *attr)
+{
+	return container_of(attr, struct umpsc_attr, attr);
+}
+
+/* What INFO tells a manager of the node; without a channel, what the next will have. */
+static int umpsc_node_info(struct umpsc_node *node, struct umpsc_info *info)
+{
+	struct umpsc_channel *ch;
+
+	memset(info, 0, sizeof(*info));
+	info->limits = node->limits;
+	ch = umpsc_node_current(node);
+	if (IS_ERR_OR_NULL(ch))
+		return PTR_ERR(ch);
+	umpsc_channel_info(ch, info);
+	umpsc_channel_put(ch);
+	return 0;
+}
+
+static ssize_t umpsc_attr_emit(struct device_attribute *attr,
+			       const struct umpsc_info *info, char *buf)
+{
+	const char *figures = (const char *)info;
+
+	return sysfs_emit(buf, "%llu\n",
+			  *(u64 *)(figures + umpsc_attr_of(attr)->offset));
+}
+
+/* Of the current channel. */
+static ssize_t umpsc_attr_show(struct device *dev,
+			       struct device_attribute *attr, char *buf)
+{
+	struct umpsc_info info;
+	int err;
+
+	err = umpsc_node_info(umpsc_node_of(dev), &info);
+	return err ? err : umpsc_attr_emit(attr, &info, buf);
+}
+
+static ssize_t umpsc_attr_show_state(struct device *dev,
+				     struct device_attribute *attr, char *buf)
+{
+	struct umpsc_info info;
+	int err;
+
+	err = umpsc_node_info(umpsc_node_of(dev), &info);
+	if (err)
+		return err;
+	return sysfs_emit(buf, "%d\n",
+			  !!(info.state & umpsc_attr_of(attr)->bit));
+}
+
+/* Of the node, for good. */
+static ssize_t umpsc_attr_show_flag(struct device *dev,
+				    struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%d\n",
+			  !!(umpsc_node_of(dev)->flags &
+			     umpsc_attr_of(attr)->bit));
+}
+
+/* Of all channels that the node has led to. */
+static ssize_t umpsc_attr_show_total(struct device *dev,
+				     struct device_attribute *attr, char *buf)
+{
+	struct umpsc_info info;
+
+	umpsc_ledger_info(umpsc_node_of(dev)->ledger, &info);
+	return umpsc_attr_emit(attr, &info, buf);
+}
+
+static ssize_t umpsc_attr_show_refused(struct device *dev,
+				       struct device_attribute *attr, char *buf)
+{
+	struct umpsc_info info;
+
+	umpsc_ledger_info(umpsc_node_of(dev)->ledger, &info);
+	return sysfs_emit(buf, "%llu\n",
+			  info.refused_closed + info.refused_size +
+				  info.refused_limit + info.refused_quota +
+				  info.refused_memory);
+}
+
+#define UMPSC_ATTR(_name, _show, ...)                                 \
+	static struct umpsc_attr umpsc_attr_##_name = {               \
+		.attr = __ATTR(_name, 0444, _show, NULL), __VA_ARGS__ \
+	}
+#define UMPSC_ATTR_CURRENT(_name, _figure) \
+	UMPSC_ATTR(_name, umpsc_attr_show, \
+		   .offset = offsetof(struct umpsc_info, _figure))
+#define UMPSC_ATTR_TOTAL(_name, _figure)         \
+	UMPSC_ATTR(_name, umpsc_attr_show_total, \
+		   .offset = offsetof(struct umpsc_info, _figure))
+
+UMPSC_ATTR(standing, umpsc_attr_show_flag, .bit = UMPSC_STANDING);
+UMPSC_ATTR(timestamp, umpsc_attr_show_flag, .bit = UMPSC_TIMESTAMP);
+UMPSC_ATTR(creds, umpsc_attr_show_flag, .bit = UMPSC_CREDS);
+UMPSC_ATTR_CURRENT(limit_len, limits.max_len);
+UMPSC_ATTR_CURRENT(limit_msgs, limits.max_msgs);
+UMPSC_ATTR_CURRENT(limit_bytes, limits.max_bytes);
+
+UMPSC_ATTR_CURRENT(channel, channel);
+UMPSC_ATTR_CURRENT(generation, generation);
+UMPSC_ATTR(claimed, umpsc_attr_show_state, .bit = UMPSC_STATE_CLAIMED);
+UMPSC_ATTR(closed, umpsc_attr_show_state, .bit = UMPSC_STATE_CLOSED);
+UMPSC_ATTR(ended, umpsc_attr_show_state, .bit = UMPSC_STATE_ENDED);
+UMPSC_ATTR_CURRENT(depth, messages);
+UMPSC_ATTR_CURRENT(bytes, bytes);
+UMPSC_ATTR_CURRENT(memory, memory);
+UMPSC_ATTR_CURRENT(strong, strong);
+UMPSC_ATTR_CURRENT(weak, weak);
+UMPSC_ATTR_CURRENT(oldest_ns, oldest_ns);
+
+UMPSC_ATTR_TOTAL(queued, messages);
+UMPSC_ATTR_TOTAL(queued_bytes, bytes);
+UMPSC_ATTR_TOTAL(sent, sent);
+UMPSC_ATTR_TOTAL(sent_bytes, sent_bytes);
+UMPSC_ATTR_TOTAL(received, received);
+UMPSC_ATTR_TOTAL(received_bytes, received_bytes);
+UMPSC_ATTR_TOTAL(discarded, discarded);
+UMPSC_ATTR(refused, umpsc_attr_show_refused);
+UMPSC_ATTR_TOTAL(refused_closed, refused_closed);
+UMPSC_ATTR_TOTAL(refused_size, refused_size);
+UMPSC_ATTR_TOTAL(refused_limit, refused_limit);
+UMPSC_ATTR_TOTAL(refused_quota, refused_quota);
+UMPSC_ATTR_TOTAL(refused_memory, refused_memory);
+UMPSC_ATTR_TOTAL(most_messages, most_messages);
+UMPSC_ATTR_TOTAL(most_bytes, most_bytes);
+UMPSC_ATTR_TOTAL(wakeups, wakeups);
+
+static struct attribute *umpsc_node_attrs[] = {
+	&umpsc_attr_standing.attr.attr,
+	&umpsc_attr_timestamp.attr.attr,
+	&umpsc_attr_creds.attr.attr,
+	&umpsc_attr_limit_len.attr.attr,
+	&umpsc_attr_limit_msgs.attr.attr,
+	&umpsc_attr_limit_bytes.attr.attr,
+	&umpsc_attr_channel.attr.attr,
+	&umpsc_attr_generation.attr.attr,
+	&umpsc_attr_claimed.attr.attr,
+	&umpsc_attr_closed.attr.attr,
+	&umpsc_attr_ended.attr.attr,
+	&umpsc_attr_depth.attr.attr,
+	&umpsc_attr_bytes.attr.attr,
+	&umpsc_attr_memory.attr.attr,
+	&umpsc_attr_strong.attr.attr,
+	&umpsc_attr_weak.attr.attr,
+	&umpsc_attr_oldest_ns.attr.attr,
+	&umpsc_attr_queued.attr.attr,
+	&umpsc_attr_queued_bytes.attr.attr,
+	&umpsc_attr_sent.attr.attr,
+	&umpsc_attr_sent_bytes.attr.attr,
+	&umpsc_attr_received.attr.attr,
+	&umpsc_attr_received_bytes.attr.attr,
+	&umpsc_attr_discarded.attr.attr,
+	&umpsc_attr_refused.attr.attr,
+	&umpsc_attr_refused_closed.attr.attr,
+	&umpsc_attr_refused_size.attr.attr,
+	&umpsc_attr_refused_limit.attr.attr,
+	&umpsc_attr_refused_quota.attr.attr,
+	&umpsc_attr_refused_memory.attr.attr,
+	&umpsc_attr_most_messages.attr.attr,
+	&umpsc_attr_most_bytes.attr.attr,
+	&umpsc_attr_wakeups.attr.attr,
+	NULL,
+};
+ATTRIBUTE_GROUPS(umpsc_node);
+
+/* ---- Coming and going of nodes --------------------------------------------- */
 
 static char *umpsc_node_devnode(UMPSC_DEVNODE_CONST struct device *dev,
 				umode_t *mode, kuid_t *uid, kgid_t *gid)
@@ -181,6 +393,7 @@ static struct class umpsc_class = {
 static const struct device_type umpsc_node_type = {
 	.name = "umpsc",
 	.devnode = umpsc_node_devnode,
+	.groups = umpsc_node_groups,
 	.release = umpsc_node_release,
 };
 
@@ -245,6 +458,11 @@ static int umpsc_node_create(const struct umpsc_create_args *args, kuid_t uid,
 	device_initialize(&node->dev);
 	node->dev.class = &umpsc_class;
 	node->dev.type = &umpsc_node_type;
+	node->ledger = umpsc_ledger_new();
+	if (!node->ledger) {
+		umpsc_node_put(node);
+		return -ENOMEM;
+	}
 
 	mutex_lock(&umpsc_nodes_lock);
 	err = -EEXIST;
@@ -383,7 +601,7 @@ umpsc_node_channel_locked(struct umpsc_node *node, struct umpsc_channel **over)
 
 	ch = umpsc_channel_new(standing ? UMPSC_LIFE_STANDING : UMPSC_LIFE_NODE,
 			       node->flags & ~UMPSC_STANDING, &node->limits,
-			       node->generation + 1);
+			       node->generation + 1, node->ledger);
 	if (IS_ERR(ch))
 		return ch;
 	node->generation++;
@@ -734,18 +952,9 @@ static u32 umpsc_file_role(struct file *file)
 /* The channel of @h, or of a manager's node; for the caller to put, or NULL. */
 static struct umpsc_channel *umpsc_handle_channel(struct umpsc_handle *h)
 {
-	struct umpsc_channel *ch;
-
 	if (h->ch)
 		return umpsc_channel_get(h->ch);
-
-	mutex_lock(&h->node->lock);
-	if (h->node->removed)
-		ch = ERR_PTR(-ENXIO);
-	else
-		ch = h->node->ch ? umpsc_channel_get(h->node->ch) : NULL;
-	mutex_unlock(&h->node->lock);
-	return ch;
+	return umpsc_node_current(h->node);
 }
 
 static int umpsc_file_info(struct file *file, struct umpsc_info *info)
@@ -941,7 +1150,8 @@ static long umpsc_ioctl_channel(void __user *arg, size_t size)
 	err = PTR_ERR_OR_ZERO(sender);
 	if (err)
 		goto err_receiver;
-	ch = umpsc_channel_new(UMPSC_LIFE_PRIVATE, args.flags, &args.limits, 0);
+	ch = umpsc_channel_new(UMPSC_LIFE_PRIVATE, args.flags, &args.limits, 0,
+			       NULL);
 	err = PTR_ERR_OR_ZERO(ch);
 	if (err)
 		goto err_sender;

@@ -376,6 +376,28 @@ TEST_LONG(node, receiver_that_goes_leaves_err_unless_standing)
 	EXPECT_EQ(POLLERR, poller_end(&p));
 }
 
+/* The hold was all there was: who claims the channel ends it. */
+TEST_LONG(node, claim_of_a_channel_that_was_left_wakes_weak_senders)
+{
+	const bool standing = variant->flags & UMPSC_STANDING;
+	struct poller p = {};
+	int weak;
+
+	self->tx = ASSERT_FD(umpsc_open(NODE, O_WRONLY));
+	weak = ASSERT_FD(umpsc_downgrade(self->tx, 0));
+	close_fd(&self->tx);
+	EXPECT_EVENTS(0, weak);
+	ASSERT_TRUE(poller_start(&p, weak, 0));
+	self->rx = ASSERT_FD(umpsc_open(NODE, O_RDONLY));
+	if (standing) {
+		EXPECT_TRUE(umpsc_thread_asleep(&p.t, SYS_poll));
+		EXPECT_FALSE(p.t.done);
+		ASSERT_EQ(0, umpsc_close(self->rx));
+	}
+	EXPECT_EQ(standing ? POLLERR : POLLHUP, poller_end(&p));
+	close(weak);
+}
+
 TEST_LONG(node, removal_wakes_those_who_poll)
 {
 	struct poller sender = {}, weak = {};
