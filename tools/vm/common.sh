@@ -53,7 +53,7 @@ kernel_dir() {
 part_cached() {
 	case $1 in
 	none) ;;
-	python) [ -d "$CACHE/python/usr/lib/python3.11/asyncio" ] ;;
+	python) [ -d "$CACHE/python/usr/lib/python3.11/asyncio/__pycache__" ] ;;
 	lint) [ -d "$CACHE/lint" ] ;;
 	*) kernel_dir "$1" > /dev/null ;;
 	esac
