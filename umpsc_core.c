@@ -201,11 +201,11 @@ struct umpsc_arena {
 	u32 account;
 	u32 used;
 	u32 cut;
-	u8 data[UMPSC_OBJECT_MAX - 4 * sizeof(u32)] __aligned(
-		UMPSC_RECORD_ALIGN);
+	u8 data[UMPSC_OBJECT_MAX - 4 * sizeof(u32)];
 };
 
 static_assert(sizeof(struct umpsc_arena) == UMPSC_OBJECT_MAX);
+static_assert(offsetof(struct umpsc_arena, data) % UMPSC_RECORD_ALIGN == 0);
 
 #define UMPSC_ARENA_DATA sizeof_field(struct umpsc_arena, data)
 
@@ -489,16 +489,13 @@ static unsigned long umpsc_growth_checked;
 static void umpsc_stocks_return(struct work_struct *work);
 static DECLARE_DELAYED_WORK(umpsc_stocks_work, umpsc_stocks_return);
 
-/* Let go of umpsc_accounts_lock, and free what became empty under it. */
-static void umpsc_accounts_unlock(void) __releases(&umpsc_accounts_lock)
+/* Free accounts that were taken out of umpsc_accounts_empty under the lock. */
+static void umpsc_accounts_free(struct hlist_head *empty)
 {
 	struct umpsc_account *account;
 	struct hlist_node *next;
-	HLIST_HEAD(empty);
 
-	hlist_move_list(&umpsc_accounts_empty, &empty);
-	raw_spin_unlock(&umpsc_accounts_lock);
-	hlist_for_each_entry_safe(account, next, &empty, by_who) {
+	hlist_for_each_entry_safe(account, next, empty, by_who) {
 		kfree(account->user);
 		kfree(account);
 	}
@@ -662,23 +659,29 @@ static void umpsc_account_debit_locked(struct umpsc_account *account,
 /* What was in a stock is charged no longer. */
 static void umpsc_stock_empty_locked(u64 word)
 {
+	struct umpsc_account *account;
+
 	lockdep_assert_held(&umpsc_accounts_lock);
-	if ((u32)word)
-		umpsc_account_debit_locked(
-			umpsc_account_find_locked(word >> 32), (u32)word);
+	if (!(u32)word)
+		return;
+	account = umpsc_account_find_locked(word >> 32);
+	umpsc_account_debit_locked(account, (u32)word);
 }
 
 /* Empty all stocks. */
 static void umpsc_stocks_empty(void)
 {
 	struct umpsc_stock *stock;
+	HLIST_HEAD(empty);
 	int cpu;
 
 	for_each_possible_cpu(cpu) {
 		stock = per_cpu_ptr(&umpsc_stocks, cpu);
 		raw_spin_lock(&umpsc_accounts_lock);
 		umpsc_stock_empty_locked(atomic64_xchg(&stock->word, 0));
-		umpsc_accounts_unlock();
+		hlist_move_list(&umpsc_accounts_empty, &empty);
+		raw_spin_unlock(&umpsc_accounts_lock);
+		umpsc_accounts_free(&empty);
 	}
 }
 
@@ -764,6 +767,7 @@ static int umpsc_charge_account(size_t bytes, u32 *id)
 	bool exempt = false, emptied = false, looked;
 	struct umpsc_account *account;
 	kuid_t uid = current_uid();
+	HLIST_HEAD(empty);
 	u64 cgroup;
 	int err;
 
@@ -781,7 +785,9 @@ static int umpsc_charge_account(size_t bytes, u32 *id)
 			err = umpsc_account_charge_locked(account, bytes,
 							  exempt, looked);
 		}
-		umpsc_accounts_unlock();
+		hlist_move_list(&umpsc_accounts_empty, &empty);
+		raw_spin_unlock(&umpsc_accounts_lock);
+		umpsc_accounts_free(&empty);
 
 		if (err == -EAGAIN) {
 			parts.account =
@@ -840,8 +846,10 @@ int umpsc_memory_charge(size_t bytes, u32 *account)
  */
 void umpsc_memory_uncharge(size_t bytes, u32 account)
 {
+	struct umpsc_account *owner;
 	struct umpsc_stock *stock = raw_cpu_ptr(&umpsc_stocks);
 	s64 word = atomic64_read(&stock->word);
+	HLIST_HEAD(empty);
 
 	while (!(u32)word || (u64)word >> 32 == account) {
 		if (unlikely((u32)word + bytes > UMPSC_STOCK_MAX)) {
@@ -859,8 +867,11 @@ void umpsc_memory_uncharge(size_t bytes, u32 account)
 		return;
 	}
 	raw_spin_lock(&umpsc_accounts_lock);
-	umpsc_account_debit_locked(umpsc_account_find_locked(account), bytes);
-	umpsc_accounts_unlock();
+	owner = umpsc_account_find_locked(account);
+	umpsc_account_debit_locked(owner, bytes);
+	hlist_move_list(&umpsc_accounts_empty, &empty);
+	raw_spin_unlock(&umpsc_accounts_lock);
+	umpsc_accounts_free(&empty);
 }
 
 /* What is charged and held: without what is charged ahead. */
@@ -3356,6 +3367,17 @@ void umpsc_core_query(struct umpsc_query *query)
 
 /* ---- Init and exit ------------------------------------------------------ */
 
+static struct kmem_cache *umpsc_cache_new(unsigned int i)
+{
+	const char *name = umpsc_cache_kinds[i].name;
+	size_t size = umpsc_cache_kinds[i].size - sizeof(void *);
+	/* An arena is found by its address. */
+	size_t align = i == UMPSC_CACHE_PAGE ? PAGE_SIZE : sizeof(void *);
+
+	return kmem_cache_create(name, size, align, SLAB_ACCOUNT,
+				 umpsc_object_init);
+}
+
 static void umpsc_caches_destroy(void)
 {
 	size_t i;
@@ -3384,14 +3406,7 @@ int umpsc_core_init(void)
 	atomic64_set(&umpsc_channel_ids, ktime_get_boottime_ns());
 
 	for (i = 0; i < ARRAY_SIZE(umpsc_caches); i++) {
-		/* An arena is found by its address. */
-		size_t align = i == UMPSC_CACHE_PAGE ? PAGE_SIZE :
-						       sizeof(void *);
-
-		umpsc_caches[i] = kmem_cache_create(
-			umpsc_cache_kinds[i].name,
-			umpsc_cache_kinds[i].size - sizeof(void *), align,
-			SLAB_ACCOUNT, umpsc_object_init);
+		umpsc_caches[i] = umpsc_cache_new(i);
 		if (!umpsc_caches[i])
 			goto err_caches;
 	}
