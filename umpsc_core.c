@@ -1174,7 +1174,7 @@ static struct umpsc_run *umpsc_arena_fill(struct umpsc_channel *ch, size_t size,
 	ch->arena_filling = false;
 	if (arena) {
 		raw_spin_lock_irqsave(&ch->q.lock, flags);
-		ch->arena = arena;
+		WRITE_ONCE(ch->arena, arena);
 		spare = xchg(&ch->spare, NULL);
 		raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 	}
@@ -2381,7 +2381,7 @@ static __always_inline int umpsc_take_commit(struct umpsc_channel *ch,
 	/* WAKE: a look, for all that joined before. */
 	if (waitqueue_active(&ch->rx_wait))
 		ch->rx_watched = true;
-	if (spare && !ch->spare && !ch->arena) {
+	if (spare && !READ_ONCE(ch->spare) && !READ_ONCE(ch->arena)) {
 		used_up = used_up->next;
 		/* SPARE: a sender sees all that was done to it. */
 		smp_store_release(&ch->spare, spare);
@@ -3424,6 +3424,8 @@ err_caches:
  */
 void umpsc_core_exit(void)
 {
+	/* What is being freed there may fill a stock, which is the last to do so. */
+	flush_workqueue(umpsc_wq);
 	cancel_delayed_work_sync(&umpsc_stocks_work);
 	destroy_workqueue(umpsc_wq);
 	umpsc_stocks_empty();

@@ -293,7 +293,8 @@ struct umpsc_query {
  * @refused_memory: with ENOMEM
  * @most_messages: most messages ever queued at a time
  * @most_bytes: most payload
- * @memory: bytes of kernel memory that the queued messages hold, slack included
+ * @memory: bytes of kernel memory that the queued messages hold, slack included; of a
+ *	page that small ones share, each its part
  * @wakeups: times that a send woke a waiting receiver
  * @oldest_ns: age of the oldest queued message in ns, with UMPSC_TIMESTAMP, else 0
  * @limits: the channel's limits
