@@ -783,9 +783,13 @@ static int umpsc_charge_account(size_t bytes, u32 *id)
 		umpsc_accounts_unlock();
 
 		if (err == -EAGAIN) {
-			parts.account = kmalloc(sizeof(*parts.account),
-						UMPSC_GFP);
-			parts.user = kmalloc(sizeof(*parts.user), UMPSC_GFP);
+			/* One of them may be left over from an earlier round. */
+			if (!parts.account)
+				parts.account = kmalloc(sizeof(*parts.account),
+							UMPSC_GFP);
+			if (!parts.user)
+				parts.user = kmalloc(sizeof(*parts.user),
+						     UMPSC_GFP);
 			if (parts.account && parts.user)
 				continue;
 			err = -ENOMEM;
@@ -3403,6 +3407,8 @@ err_caches:
  */
 void umpsc_core_exit(void)
 {
+	/* What still frees a backlog arms the return of the stocks. */
+	flush_workqueue(umpsc_wq);
 	cancel_delayed_work_sync(&umpsc_stocks_work);
 	destroy_workqueue(umpsc_wq);
 	umpsc_stocks_empty();
