@@ -36,6 +36,7 @@ help:
 	@echo '                (SABOTAGE=drop|double|swap spoils one line, and it must fail)'
 	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
 	@echo 'make bench      what a message costs, against pipes, sockets and queues, on both kernels'
+	@echo '                (NATIVE=1: on this one, in nanoseconds; PLOT=1: draw it; BENCH=...: options)'
 	@echo 'make mutants    break the module on purpose, and see the tests notice (MUTANTS=NAME...)'
 	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|ABI)'
 	@echo 'make lint       checkpatch, clang-format, sparse, warnings, shellcheck'

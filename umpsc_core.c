@@ -386,19 +386,10 @@ static unsigned long umpsc_max_len = 16UL << 20;
 module_param_named(max_len, umpsc_max_len, ulong, 0644);
 MODULE_PARM_DESC(max_len, "largest message, in bytes (at most 1 GiB)");
 
+/* Parameters too, but to change one is more than to store it; see umpsc_limit_set(). */
 static unsigned long umpsc_max_bytes;
-module_param_named(max_bytes, umpsc_max_bytes, ulong, 0644);
-MODULE_PARM_DESC(max_bytes, "bytes that the module may hold (half of RAM)");
-
 static unsigned long umpsc_max_user_bytes;
-module_param_named(max_user_bytes, umpsc_max_user_bytes, ulong, 0644);
-MODULE_PARM_DESC(max_user_bytes,
-		 "bytes of these for each user (a quarter of max_bytes)");
-
 static unsigned long umpsc_reserve_bytes;
-module_param_named(reserve_bytes, umpsc_reserve_bytes, ulong, 0644);
-MODULE_PARM_DESC(reserve_bytes,
-		 "available memory below which it does not grow (1/8 of RAM)");
 
 /* ---- Who pays ------------------------------------------------------------ */
 
@@ -740,21 +731,24 @@ static int umpsc_account_charge_locked(struct umpsc_account *account,
 	return 0;
 }
 
+/* Whether the reserve is whole, also with @bytes less. */
+static bool umpsc_memory_is_left(size_t bytes)
+{
+	unsigned long left = max(si_mem_available(), 0L) << PAGE_SHIFT;
+
+	return left >= bytes && left - bytes >= READ_ONCE(umpsc_reserve_bytes);
+}
+
 /*
  * May the module grow by @bytes, as far as the memory that is left goes?  Looks at it
  * once for each UMPSC_GROWTH, and says in @looked whether it did.
  */
 static bool umpsc_may_grow(size_t bytes, bool *looked)
 {
-	unsigned long left;
-
 	bytes = max_t(size_t, bytes, UMPSC_STOCK_MAX);
 	*looked = READ_ONCE(umpsc_charged) + bytes >
 		  READ_ONCE(umpsc_growth_checked);
-	if (!*looked)
-		return true;
-	left = max(si_mem_available(), 0L) << PAGE_SHIFT;
-	return left >= bytes && left - bytes >= READ_ONCE(umpsc_reserve_bytes);
+	return !*looked || umpsc_memory_is_left(bytes);
 }
 
 /*
@@ -790,9 +784,13 @@ static int umpsc_charge_account(size_t bytes, u32 *id)
 		umpsc_accounts_free(&empty);
 
 		if (err == -EAGAIN) {
-			parts.account =
-				kmalloc(sizeof(*parts.account), UMPSC_GFP);
-			parts.user = kmalloc(sizeof(*parts.user), UMPSC_GFP);
+			/* One of them may be left over from an earlier round. */
+			if (!parts.account)
+				parts.account = kmalloc(sizeof(*parts.account),
+							UMPSC_GFP);
+			if (!parts.user)
+				parts.user =
+					kmalloc(sizeof(*parts.user), UMPSC_GFP);
 			if (parts.account && parts.user)
 				continue;
 			err = -ENOMEM;
@@ -888,6 +886,39 @@ static u64 umpsc_memory_held(void)
 	/* A stock may have been filled by an uncharge since. */
 	return max(held, 0LL);
 }
+
+/* A limit that is changed holds at once, also for what is charged ahead. */
+static int umpsc_limit_set(const char *value, const struct kernel_param *param)
+{
+	int err = param_set_ulong(value, param);
+
+	if (err)
+		return err;
+	raw_spin_lock(&umpsc_accounts_lock);
+	umpsc_growth_checked = 0;
+	raw_spin_unlock(&umpsc_accounts_lock);
+	umpsc_stocks_empty();
+	return 0;
+}
+
+static const struct kernel_param_ops umpsc_limit_ops = {
+	.set = umpsc_limit_set,
+	.get = param_get_ulong,
+};
+
+module_param_cb(max_bytes, &umpsc_limit_ops, &umpsc_max_bytes, 0644);
+__MODULE_PARM_TYPE(max_bytes, "ulong");
+MODULE_PARM_DESC(max_bytes, "bytes that the module may hold (half of RAM)");
+
+module_param_cb(max_user_bytes, &umpsc_limit_ops, &umpsc_max_user_bytes, 0644);
+__MODULE_PARM_TYPE(max_user_bytes, "ulong");
+MODULE_PARM_DESC(max_user_bytes,
+		 "bytes of these for each user (a quarter of max_bytes)");
+
+module_param_cb(reserve_bytes, &umpsc_limit_ops, &umpsc_reserve_bytes, 0644);
+__MODULE_PARM_TYPE(reserve_bytes, "ulong");
+MODULE_PARM_DESC(reserve_bytes,
+		 "available memory below which it does not grow (1/8 of RAM)");
 
 /* ---- Runs -------------------------------------------------------------- */
 
@@ -1174,7 +1205,7 @@ static struct umpsc_run *umpsc_arena_fill(struct umpsc_channel *ch, size_t size,
 	ch->arena_filling = false;
 	if (arena) {
 		raw_spin_lock_irqsave(&ch->q.lock, flags);
-		ch->arena = arena;
+		WRITE_ONCE(ch->arena, arena);
 		spare = xchg(&ch->spare, NULL);
 		raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 	}
@@ -1308,6 +1339,10 @@ static int umpsc_run_add_segs(struct umpsc_seg **at, u32 count)
 	for (; count; count--) {
 		if (umpsc_breathe())
 			return -EINTR;
+		/* Many may have been charged, and not allocated what they saw left. */
+		if (count % (UMPSC_GROWTH / PAGE_SIZE) == 0 &&
+		    !umpsc_memory_is_left(0))
+			return -ENOMEM;
 		seg = kmem_cache_alloc(umpsc_caches[UMPSC_CACHE_PAGE],
 				       UMPSC_GFP);
 		if (!seg)
@@ -2381,7 +2416,7 @@ static __always_inline int umpsc_take_commit(struct umpsc_channel *ch,
 	/* WAKE: a look, for all that joined before. */
 	if (waitqueue_active(&ch->rx_wait))
 		ch->rx_watched = true;
-	if (spare && !ch->spare && !ch->arena) {
+	if (spare && !READ_ONCE(ch->spare) && !READ_ONCE(ch->arena)) {
 		used_up = used_up->next;
 		/* SPARE: a sender sees all that was done to it. */
 		smp_store_release(&ch->spare, spare);
@@ -3424,6 +3459,8 @@ err_caches:
  */
 void umpsc_core_exit(void)
 {
+	/* What is being freed there may fill a stock, which is the last to do so. */
+	flush_workqueue(umpsc_wq);
 	cancel_delayed_work_sync(&umpsc_stocks_work);
 	destroy_workqueue(umpsc_wq);
 	umpsc_stocks_empty();
