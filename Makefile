@@ -25,7 +25,7 @@ TOOL_PROGRAMS := $(patsubst tools/demo/%.c,build/tools/%,$(wildcard tools/demo/*
 USER_DEPENDS := $(wildcard include/uapi/linux/*.h selftests/*.h selftests/*/*.h tools/demo/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: module modules_install programs selftests tools demo check vm lint fetch clean help
+.PHONY: module modules_install programs selftests tools demo check check-debug vm lint fetch clean help
 
 module: $(MODULE_DIR)/umpsc.ko
 
@@ -34,7 +34,9 @@ help:
 	@echo 'make demo       several processes stream text files through /dev/umpsc, in a virtual machine'
 	@echo '                (SABOTAGE=drop|double|swap spoils one line, and it must fail)'
 	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
-	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|ABI)'
+	@echo 'make check-debug   all tests on a 6.12 that watches itself, with faults injected, and on PREEMPT_RT'
+	@echo '                (built from Debian sources, about 10 minutes the first time)'
+	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|debug|ABI)'
 	@echo 'make lint       checkpatch, clang-format, sparse, warnings, shellcheck'
 	@echo 'make fetch      fill the cache (~/.cache/umpsc) with the current kernels; it can be copied'
 	@echo 'make modules_install   install umpsc.ko for KERNELDIR'
@@ -57,7 +59,7 @@ programs: selftests tools
 selftests: $(TEST_PROGRAMS) $(TEST_PROGRAMS_32)
 tools: $(TOOL_PROGRAMS)
 
-build/selftests/uring: TEST_LIBRARIES := -luring
+build/selftests/uring build/selftests/sweep: TEST_LIBRARIES := -luring
 $(TEST_PROGRAMS): build/selftests/%: selftests/%.c $(TEST_HELPERS) $(USER_DEPENDS)
 	@mkdir -p $(@D)
 	$(CC) $(USER_CFLAGS) -static -o $@ $< $(TEST_HELPERS) $(TEST_LIBRARIES)
@@ -75,6 +77,9 @@ demo:
 
 check:
 	@tools/check
+
+check-debug:
+	@tools/check debug rt
 
 vm:
 	@tools/vm/shell $(KERNEL)
