@@ -20,12 +20,13 @@ TEST_SOURCES := $(shell grep -l -s -E 'TEST_HARNESS_MAIN|^int main' selftests/*.
 TEST_HELPERS := $(filter-out $(TEST_SOURCES),$(wildcard selftests/*.c))
 TEST_PROGRAMS := $(TEST_SOURCES:selftests/%.c=build/selftests/%)
 # The same for 32-bit callers, as NAME32: what is about calls and their data, not time.
-TEST_PROGRAMS_32 := $(patsubst %,%32,$(filter %/abi %/creds %/transfer,$(TEST_PROGRAMS)))
+TEST_PROGRAMS_32 := $(patsubst %,%32,$(filter %/abi %/creds %/library %/transfer,$(TEST_PROGRAMS)))
 TOOL_PROGRAMS := $(patsubst tools/demo/%.c,build/tools/%,$(wildcard tools/demo/*.c))
+TOOL_PROGRAMS += build/tools/umpsc-bench
 USER_DEPENDS := $(wildcard include/uapi/linux/*.h selftests/*.h selftests/*/*.h tools/demo/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: module modules_install programs selftests tools demo check check-debug vm lint fetch clean help
+.PHONY: module modules_install programs selftests tools demo check check-debug mutants bench vm lint fetch clean help
 
 module: $(MODULE_DIR)/umpsc.ko
 
@@ -36,10 +37,15 @@ help:
 	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
 	@echo 'make check-debug   all tests on a 6.12 that watches itself, with faults injected, and on PREEMPT_RT'
 	@echo '                (built from Debian sources, about 10 minutes the first time)'
+	@echo 'make bench      what a message costs, against pipes, sockets and queues, on both kernels'
+	@echo '                (NATIVE=1: on this one, in nanoseconds; PLOT=1: draw it; BENCH=...: options)'
+	@echo 'make mutants    break the module on purpose, and see the tests notice (MUTANTS=NAME...)'
 	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|debug|ABI)'
 	@echo 'make lint       checkpatch, clang-format, sparse, warnings, shellcheck'
 	@echo 'make fetch      fill the cache (~/.cache/umpsc) with the current kernels; it can be copied'
+	@echo 'make lib        libumpsc, shared and static, in build/lib'
 	@echo 'make modules_install   install umpsc.ko for KERNELDIR'
+	@echo 'make install-extra     install the command, the library, the headers and the man pages (PREFIX, DESTDIR)'
 	@echo 'make clean      remove build/'
 
 $(MODULE_DIR)/umpsc.ko: $(MODULE_DEPENDS)
@@ -55,22 +61,39 @@ $(MODULE_DIR)/umpsc.ko: $(MODULE_DEPENDS)
 modules_install: module
 	+$(MAKE) -C $(KERNELDIR) M=$(CURDIR)/$(MODULE_DIR) modules_install
 
-programs: selftests tools
+programs: selftests tools examples
 selftests: $(TEST_PROGRAMS) $(TEST_PROGRAMS_32)
 tools: $(TOOL_PROGRAMS)
 
+include tools/lib/lib.mk
+include tools/umpsc/command.mk
+
 build/selftests/uring build/selftests/sweep: TEST_LIBRARIES := -luring
+build/selftests/library build/selftests/library32: USER_CFLAGS += -Itools/lib -Wl,--wrap=malloc,--wrap=realloc,--wrap=free
+build/selftests/library: TEST_LIBRARIES := $(LIB_STATIC)
+build/selftests/library: $(LIB_STATIC)
+build/selftests/library32: TEST_LIBRARIES := tools/lib/umpsc.c
+build/selftests/library32: tools/lib/umpsc.c $(LIB_DEPENDS)
 $(TEST_PROGRAMS): build/selftests/%: selftests/%.c $(TEST_HELPERS) $(USER_DEPENDS)
 	@mkdir -p $(@D)
 	$(CC) $(USER_CFLAGS) -static -o $@ $< $(TEST_HELPERS) $(TEST_LIBRARIES)
 
 $(TEST_PROGRAMS_32): build/selftests/%32: selftests/%.c $(TEST_HELPERS) $(USER_DEPENDS)
 	@mkdir -p $(@D)
-	$(CC) -m32 $(USER_CFLAGS) -static -o $@ $< $(TEST_HELPERS)
+	$(CC) -m32 $(USER_CFLAGS) -static -o $@ $< $(TEST_HELPERS) $(TEST_LIBRARIES)
 
-$(TOOL_PROGRAMS): build/tools/%: tools/demo/%.c $(USER_DEPENDS)
+$(filter-out %/umpsc-bench,$(TOOL_PROGRAMS)): build/tools/%: tools/demo/%.c $(USER_DEPENDS)
 	@mkdir -p $(@D)
 	$(CC) $(USER_CFLAGS) -static -o $@ $<
+
+build/tools/umpsc-bench: $(wildcard tools/bench/*.[ch]) $(USER_DEPENDS)
+	@mkdir -p $(@D)
+	$(CC) $(USER_CFLAGS) -static -o $@ $(filter tools/bench/%.c,$^) -luring
+
+# Not one of the tools: it needs liburcu-dev.
+build/tools/umpsc-queue-bench: tools/bench/queue/umpsc-queue-bench.c include/umpsc_queue.h selftests/queue/shim.h
+	@mkdir -p $(@D)
+	$(CC) $(USER_CFLAGS) -Iinclude -Iselftests/queue -o $@ $<
 
 demo:
 	@tools/demo/run $(SABOTAGE)
@@ -80,6 +103,12 @@ check:
 
 check-debug:
 	@tools/check debug rt
+
+mutants:
+	@tools/mutants $(MUTANTS)
+
+bench:
+	@tools/bench/run $(if $(NATIVE),--native) $(if $(PLOT),--plot) $(BENCH)
 
 vm:
 	@tools/vm/shell $(KERNEL)

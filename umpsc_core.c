@@ -11,9 +11,13 @@
  *	the queue; a receive owns the runs that it has popped, and frees them.  Wait
  *	queues live in the channel, which every file that polls them pins, so they
  *	cannot vanish under a poller, and a waker still holds its own reference.
+ *	A ledger is held by its node and by each of the node's channels.
  *
  * Locks, outer first
+ *	ledger.lock		which channels of a node there are
+ *	  q.lock		see below
  *	rx_lock			one receive at a time; held while it copies to the user
+ *	arena_lock		raw: cutting runs from the arena
  *	  q.lock		raw, interrupts off: the queue, the counts, the life
  *	rx_wait.lock		the wait queues' own; nothing is taken inside
  *	tx_wait.lock
@@ -72,18 +76,39 @@
  *	The changes that come once, close and the last drop, wake unconditionally.
  *
  * SPARE: a send reuses what a receive has just used up
- *	One run of at most two pages waits in ch->spare.  Senders and the receiver
- *	take it out and put one in by xchg, so whoever has it in hand has it alone.  A
- *	sender takes it only for a run that would be of the same shape and be charged to
- *	the same memory cgroup; if it does not suit, it is freed.
+ *	One run of at most 8 KiB waits in ch->spare.  Senders take it out by xchg, so
+ *	whoever has it in hand has it alone; it is put there under q.lock, by a receive.
+ *	A sender takes it only for a run of the same shape and account; else it is freed.
+ *
+ * ARENA: small runs of a backlog share pages
+ *	Once more than a few messages wait, small runs are cut one after the other from
+ *	a page, ch->arena, which belongs to one account.  To cut is a matter of a few
+ *	instructions under arena_lock, which is only tried: who does not get it, and who
+ *	is of another account, allocates a run of its own instead, so nobody waits.
+ *	Runs are freed in any order.  arena->refs counts down with each of them, and the
+ *	count of those that were cut is added when no more will be:
+ *
+ *	  cut, cut, cut		 refs 0		free one	 refs -1
+ *	  retire: add 3		 refs 2		free two	 refs 0: the page is free
+ *
+ *	So it is zero only after the last of these steps, whichever it is, and a send
+ *	needs no atomic operation for it.  Where all that were cut are freed already, a
+ *	full arena begins anew instead.
+ *	A channel keeps a spare or an arena, never both: each is put there under q.lock,
+ *	where the other one is seen.
  */
 #include <linux/atomic.h>
+#include <linux/capability.h>
 #include <linux/cgroup.h>
 #include <linux/cred.h>
+#include <linux/hashtable.h>
 #include <linux/hrtimer.h>
 #include <linux/kref.h>
 #include <linux/ktime.h>
+#include <linux/list.h>
+#include <linux/log2.h>
 #include <linux/minmax.h>
+#include <linux/mm.h>
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
@@ -94,13 +119,19 @@
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <linux/timekeeping.h>
+#include <linux/uaccess.h>
 #include <linux/uidgid.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
 #include "umpsc_core.h"
+
+/* Bytes of an object in the largest of the caches that runs are made of. */
+#define UMPSC_OBJECT_MAX (PAGE_SIZE - sizeof(void *))
 
 /**
  * struct umpsc_seg - a page of a run's records, after those in the run itself
@@ -109,19 +140,19 @@
  */
 struct umpsc_seg {
 	struct umpsc_seg *next;
-	u8 data[PAGE_SIZE - sizeof(void *)];
+	u8 data[UMPSC_OBJECT_MAX - sizeof(struct umpsc_seg *)];
 };
 
-static_assert(sizeof(struct umpsc_seg) == PAGE_SIZE);
-static_assert(sizeof_field(struct umpsc_seg, data) % UMPSC_RECORD_ALIGN == 0);
+#define UMPSC_SEG_DATA sizeof_field(struct umpsc_seg, data)
+
+static_assert(sizeof(struct umpsc_seg) == UMPSC_OBJECT_MAX);
+static_assert(UMPSC_SEG_DATA % UMPSC_RECORD_ALIGN == 0);
 
 /**
  * struct umpsc_run_creds - who sent a run, in a channel with UMPSC_CREDS
  * @pid: the sending process; a reference
  * @uid: its real user
  * @gid: its real group
- *
- * Ahead of the run's records.
  */
 struct umpsc_run_creds {
 	struct pid *pid;
@@ -134,30 +165,80 @@ static_assert(sizeof(struct umpsc_run_creds) % UMPSC_RECORD_ALIGN == 0);
 /**
  * struct umpsc_run - what one send accepted: one publication
  * @link: in the queue
- * @segs: the pieces after @data, or NULL
- * @cgroup: id of the memory cgroup that it is charged to
- * @memory: bytes that it holds, slack and pages included
+ * @account: who pays for its memory; 0: it is cut from an arena, which is paid for
+ * @packed: bytes of its records, as they lie
+ * @bytes: of these, payload
  * @count: records
- * @data: with UMPSC_CREDS struct umpsc_run_creds first; then records, packed as RECV
+ * @data: with UMPSC_CREDS struct umpsc_run_creds first; then, where not all of it fits
+ *	one object, the pointer to the first of its segs; then records, packed as RECV
  *	hands them out; a record, also a header, may go on in the next piece
  *
- * Fixed after publication but for the records' seq, which the receiver writes.
+ * Fixed after publication but for the records' seq, which the receiver may correct.
  */
 struct umpsc_run {
 	struct umpsc_link link;
-	struct umpsc_seg *segs;
-	u64 cgroup;
-	u32 memory;
+	u32 account;
+	u32 packed;
+	u32 bytes;
 	u32 count;
 	u8 data[] __aligned(UMPSC_RECORD_ALIGN);
 };
 
-/* The largest run that is one piece, and the largest that is kept as a spare. */
-#define UMPSC_RUN_WHOLE (2 * PAGE_SIZE)
-
 /* A batch of 42 messages of 64 bytes has to fit a page, a single one 128 bytes. */
-static_assert(sizeof(struct umpsc_run) == 32);
+static_assert(sizeof(struct umpsc_run) == 24);
 static_assert(sizeof(struct umpsc_record) == UMPSC_RECORD_HDR);
+
+/**
+ * struct umpsc_arena - a page that small runs are cut from, see ARENA
+ * @refs: less one for each run freed; more by @cut once it is retired
+ * @account: who pays for it
+ * @used: bytes of @data that are cut, under arena_lock
+ * @cut: runs that are, under arena_lock
+ * @data: runs
+ */
+struct umpsc_arena {
+	atomic_t refs;
+	u32 account;
+	u32 used;
+	u32 cut;
+	u8 data[UMPSC_OBJECT_MAX - 4 * sizeof(u32)];
+};
+
+static_assert(sizeof(struct umpsc_arena) == UMPSC_OBJECT_MAX);
+static_assert(offsetof(struct umpsc_arena, data) % UMPSC_RECORD_ALIGN == 0);
+
+#define UMPSC_ARENA_DATA sizeof_field(struct umpsc_arena, data)
+
+/* The largest run that is cut from an arena: few are lost at its end. */
+#define UMPSC_ARENA_RUN (UMPSC_ARENA_DATA / 6)
+
+/* So many messages have to wait before a page for many is taken. */
+#define UMPSC_ARENA_BACKLOG 16
+
+/* Most bytes of records in a run that is kept as a spare, which is 8 KiB at most. */
+#define UMPSC_SPARE_PACKED (2 * UMPSC_SEG_DATA - 256)
+
+/**
+ * struct umpsc_ledger - what the channels of a node have counted, all together
+ * @ref: the node, and each of its channels
+ * @lock: guards the rest
+ * @channels: those that exist, the current one and older ones
+ * @freed: sums over those that no longer do
+ *
+ * A channel counts for itself alone, in words that its sends and receives write
+ * anyway, and goes on to count when its node leads to another one already: it may
+ * be drained, discarded or refuse sends for long.  Its figures move to @freed in
+ * one step with its leaving @channels, so that a sum over both misses none and
+ * has none twice, whatever becomes of whom meanwhile.
+ */
+struct umpsc_ledger {
+	struct kref ref;
+
+	/* Guards the rest. */
+	struct mutex lock;
+	struct list_head channels;
+	struct umpsc_info freed;
+};
 
 /**
  * struct umpsc_channel - a channel
@@ -168,6 +249,14 @@ static_assert(sizeof(struct umpsc_record) == UMPSC_RECORD_HDR);
  * @flags: channel flags
  * @limits: the channel's own limits
  * @standing: keeps the hold until it is abandoned
+ * @run_whole: bytes of records in the largest run that is one object of a page
+ * @run_twice_min: least bytes of records in a run that is one of two pages
+ * @run_twice_max: most
+ * @account: who pays for the channel itself
+ * @ledger: of its node; NULL for a private one
+ *
+ * Under ledger->lock:
+ * @in_ledger: among its node's channels
  *
  * Atomic:
  * @ref: handles, and the node that leads to it
@@ -180,6 +269,9 @@ static_assert(sizeof(struct umpsc_record) == UMPSC_RECORD_HDR);
  * @tx_wait: where senders and weak senders wait
  * @wakeups: of the receiver by a send; under rx_wait.lock
  * @spare: see SPARE
+ * @arena_lock: see ARENA; guards the next two
+ * @arena: see ARENA; written under q.lock as well
+ * @arena_filling: a sender allocates the next one
  * @free_work: frees @doomed
  * @doomed: a backlog; belongs to @free_work once that is queued
  *
@@ -211,6 +303,7 @@ static_assert(sizeof(struct umpsc_record) == UMPSC_RECORD_HDR);
  * @refused_size: with EMSGSIZE
  * @refused_limit: with ENOBUFS
  * @refused_memory: with ENOMEM
+ * @refused_quota: with EDQUOT
  */
 struct umpsc_channel {
 	u64 id;
@@ -218,6 +311,13 @@ struct umpsc_channel {
 	u32 flags;
 	struct umpsc_limits limits;
 	bool standing;
+	u32 run_whole;
+	u32 run_twice_min;
+	u32 run_twice_max;
+	u32 account;
+	struct umpsc_ledger *ledger;
+
+	struct list_head in_ledger;
 
 	struct kref ref;
 	refcount_t strong;
@@ -228,6 +328,9 @@ struct umpsc_channel {
 	struct wait_queue_head tx_wait;
 	u64 wakeups;
 	struct umpsc_run *spare;
+	raw_spinlock_t arena_lock;
+	struct umpsc_arena *arena;
+	bool arena_filling;
 	struct work_struct free_work;
 	struct umpsc_link *doomed;
 
@@ -257,9 +360,13 @@ struct umpsc_channel {
 	u64 refused_size;
 	u64 refused_limit;
 	u64 refused_memory;
+	u64 refused_quota;
 };
 
-static_assert(sizeof(struct umpsc_channel) <= 1024);
+/* What a channel holds itself. */
+#define UMPSC_CHANNEL_MEMORY 1024
+
+static_assert(sizeof(struct umpsc_channel) <= UMPSC_CHANNEL_MEMORY);
 
 /* What is queued in all channels; a sum over the CPUs is the figure. */
 struct umpsc_totals {
@@ -279,6 +386,540 @@ static unsigned long umpsc_max_len = 16UL << 20;
 module_param_named(max_len, umpsc_max_len, ulong, 0644);
 MODULE_PARM_DESC(max_len, "largest message, in bytes (at most 1 GiB)");
 
+/* Parameters too, but to change one is more than to store it; see umpsc_limit_set(). */
+static unsigned long umpsc_max_bytes;
+static unsigned long umpsc_max_user_bytes;
+static unsigned long umpsc_reserve_bytes;
+
+/* ---- Who pays ------------------------------------------------------------ */
+
+/*
+ * Memory that users make the module hold is charged to an account: one for each user
+ * in each memory cgroup.  What a user has on all accounts is under the user's quota,
+ * the sum of all under the module's ceiling, and growth stops while the machine is
+ * short of memory.  The memory cgroup itself is the allocator's matter; the account
+ * is how a spare knows its own.
+ *
+ * STOCK: most charges touch neither the accounts nor their lock.  Each CPU has a stock
+ * of bytes that are charged ahead to one account, in one word, (id, bytes), that only
+ * changes by cmpxchg and xchg.  Anyone on any CPU may thus take it away, as the work
+ * does that returns the stocks at rest, and a charge that would fail otherwise.  An
+ * account with bytes in a stock is not empty, and only empty ones are freed: who
+ * finds an id in a stock, or in a run, has an account that stays.
+ */
+
+/**
+ * struct umpsc_user - what a user has on all accounts; under umpsc_accounts_lock
+ * @node: in umpsc_users
+ * @uid: the user
+ * @accounts: how many there are
+ * @bytes: on them
+ */
+struct umpsc_user {
+	struct hlist_node node;
+	kuid_t uid;
+	unsigned long accounts;
+	unsigned long bytes;
+};
+
+/**
+ * struct umpsc_account - what a user has in a memory cgroup; under umpsc_accounts_lock
+ * @by_who: in umpsc_accounts_by_who, or in umpsc_accounts_empty
+ * @by_id: in umpsc_accounts_by_id
+ * @user: the user; NULL in umpsc_accounts_empty where others use it
+ * @cgroup: id of the memory cgroup; 0: it is another task's than the charged one's
+ * @id: not 0
+ * @bytes: charged, those in stocks included; freed when they are none
+ */
+struct umpsc_account {
+	struct hlist_node by_who;
+	struct hlist_node by_id;
+	struct umpsc_user *user;
+	u64 cgroup;
+	u32 id;
+	unsigned long bytes;
+};
+
+/**
+ * struct umpsc_stock - a CPU's bytes that are charged ahead
+ * @word: id of the account and bytes, or 0; see STOCK
+ * @cgroup: of whoever was charged last on this CPU
+ * @uid: likewise
+ * @id: the account; 0 where it was freed
+ *
+ * All but @word belong to the CPU, with preemption off, or, @id to be set to 0, to
+ * whoever holds umpsc_accounts_lock.
+ */
+struct umpsc_stock {
+	atomic64_t word;
+	u64 cgroup;
+	kuid_t uid;
+	u32 id;
+};
+
+/* Bytes that are charged ahead at a time, and that stay in a stock at most. */
+#define UMPSC_STOCK_MAX SZ_64K
+
+/* How often growth looks at the memory that is left. */
+#define UMPSC_GROWTH SZ_1M
+
+static DEFINE_PER_CPU(struct umpsc_stock, umpsc_stocks);
+
+/* Guards the accounts, and what is charged in all. */
+static DEFINE_RAW_SPINLOCK(umpsc_accounts_lock);
+static DEFINE_HASHTABLE(umpsc_users, 8);
+static DEFINE_HASHTABLE(umpsc_accounts_by_who, 8);
+static DEFINE_HASHTABLE(umpsc_accounts_by_id, 8);
+/* Accounts that are empty, to be freed when the lock is let go of. */
+static HLIST_HEAD(umpsc_accounts_empty);
+static u32 umpsc_account_ids;
+static unsigned long umpsc_charged;
+/* What may be charged before the next look at the memory that is left. */
+static unsigned long umpsc_growth_checked;
+
+static void umpsc_stocks_return(struct work_struct *work);
+static DECLARE_DELAYED_WORK(umpsc_stocks_work, umpsc_stocks_return);
+
+/* Free accounts that were taken out of umpsc_accounts_empty under the lock. */
+static void umpsc_accounts_free(struct hlist_head *empty)
+{
+	struct umpsc_account *account;
+	struct hlist_node *next;
+
+	hlist_for_each_entry_safe(account, next, empty, by_who) {
+		kfree(account->user);
+		kfree(account);
+	}
+}
+
+static u64 umpsc_stock_word(u32 id, u32 bytes)
+{
+	return (u64)id << 32 | bytes;
+}
+
+/* The stocks are at rest when nothing was charged for a while. */
+static void umpsc_stocks_arm(void)
+{
+	if (!delayed_work_pending(&umpsc_stocks_work))
+		queue_delayed_work(umpsc_wq, &umpsc_stocks_work, HZ / 2);
+}
+
+/* The memory cgroup that an allocation of the caller is charged to; 0: not his own. */
+static inline u64 umpsc_current_cgroup(void)
+{
+#ifdef CONFIG_MEMCG
+	lockdep_assert_preemption_disabled();
+	if (current->active_memcg)
+		return 0;
+	/* As good as rcu_read_lock(), and in line. */
+	return cgroup_id(task_css(current, memory_cgrp_id)->cgroup);
+#else
+	return 1;
+#endif
+}
+
+/* The account of the caller if he was charged last on this CPU, or 0. */
+static inline u32 umpsc_current_account(void)
+{
+	const struct umpsc_stock *stock;
+	u32 id = 0;
+	u64 cgroup;
+
+	preempt_disable();
+	stock = this_cpu_ptr(&umpsc_stocks);
+	cgroup = umpsc_current_cgroup();
+	if (stock->cgroup == cgroup && uid_eq(stock->uid, current_uid()) &&
+	    cgroup)
+		id = READ_ONCE(stock->id);
+	preempt_enable();
+	return id;
+}
+
+static struct umpsc_account *umpsc_account_find_locked(u32 id)
+{
+	struct umpsc_account *account;
+
+	lockdep_assert_held(&umpsc_accounts_lock);
+	hash_for_each_possible(umpsc_accounts_by_id, account, by_id, id)
+		if (account->id == id)
+			return account;
+	return NULL;
+}
+
+static u64 umpsc_account_key(kuid_t uid, u64 cgroup)
+{
+	return cgroup ^ ((u64)__kuid_val(uid) << 32);
+}
+
+static struct umpsc_account *umpsc_account_of_locked(kuid_t uid, u64 cgroup)
+{
+	struct umpsc_account *account;
+
+	lockdep_assert_held(&umpsc_accounts_lock);
+	hash_for_each_possible(umpsc_accounts_by_who, account, by_who,
+			       umpsc_account_key(uid, cgroup))
+		if (account->cgroup == cgroup &&
+		    uid_eq(account->user->uid, uid))
+			return account;
+	return NULL;
+}
+
+static struct umpsc_user *umpsc_user_find_locked(kuid_t uid)
+{
+	struct umpsc_user *user;
+
+	lockdep_assert_held(&umpsc_accounts_lock);
+	hash_for_each_possible(umpsc_users, user, node, __kuid_val(uid))
+		if (uid_eq(user->uid, uid))
+			return user;
+	return NULL;
+}
+
+/**
+ * struct umpsc_account_parts - what a new account is made of, allocated ahead
+ * @account: or NULL, once it is used
+ * @user: likewise
+ */
+struct umpsc_account_parts {
+	struct umpsc_account *account;
+	struct umpsc_user *user;
+};
+
+/* Open an account, without bytes.  Uses up of @parts what it needs. */
+static struct umpsc_account *
+umpsc_account_new_locked(struct umpsc_account_parts *parts, kuid_t uid,
+			 u64 cgroup)
+{
+	struct umpsc_account *account = parts->account;
+	struct umpsc_user *user = umpsc_user_find_locked(uid);
+
+	lockdep_assert_held(&umpsc_accounts_lock);
+	if (!user) {
+		user = parts->user;
+		parts->user = NULL;
+		*user = (struct umpsc_user){ .uid = uid };
+		hash_add(umpsc_users, &user->node, __kuid_val(uid));
+	}
+	parts->account = NULL;
+	do {
+		umpsc_account_ids++;
+	} while (!umpsc_account_ids ||
+		 umpsc_account_find_locked(umpsc_account_ids));
+	*account = (struct umpsc_account){
+		.user = user,
+		.cgroup = cgroup,
+		.id = umpsc_account_ids,
+	};
+	hash_add(umpsc_accounts_by_who, &account->by_who,
+		 umpsc_account_key(uid, cgroup));
+	hash_add(umpsc_accounts_by_id, &account->by_id, account->id);
+	user->accounts++;
+	return account;
+}
+
+/* Take @bytes off @account, which is freed once it is empty. */
+static void umpsc_account_debit_locked(struct umpsc_account *account,
+				       unsigned long bytes)
+{
+	struct umpsc_user *user = account->user;
+	struct umpsc_stock *stock;
+	int cpu;
+
+	lockdep_assert_held(&umpsc_accounts_lock);
+	umpsc_charged -= bytes;
+	umpsc_growth_checked =
+		min(umpsc_growth_checked, umpsc_charged + UMPSC_GROWTH);
+	user->bytes -= bytes;
+	account->bytes -= bytes;
+	if (account->bytes)
+		return;
+	for_each_possible_cpu(cpu) {
+		stock = per_cpu_ptr(&umpsc_stocks, cpu);
+		if (stock->id == account->id)
+			WRITE_ONCE(stock->id, 0);
+	}
+	hash_del(&account->by_who);
+	hash_del(&account->by_id);
+	if (--user->accounts)
+		account->user = NULL;
+	else
+		hash_del(&user->node);
+	hlist_add_head(&account->by_who, &umpsc_accounts_empty);
+}
+
+/* What was in a stock is charged no longer. */
+static void umpsc_stock_empty_locked(u64 word)
+{
+	struct umpsc_account *account;
+
+	lockdep_assert_held(&umpsc_accounts_lock);
+	if (!(u32)word)
+		return;
+	account = umpsc_account_find_locked(word >> 32);
+	umpsc_account_debit_locked(account, (u32)word);
+}
+
+/* Empty all stocks. */
+static void umpsc_stocks_empty(void)
+{
+	struct umpsc_stock *stock;
+	HLIST_HEAD(empty);
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		stock = per_cpu_ptr(&umpsc_stocks, cpu);
+		raw_spin_lock(&umpsc_accounts_lock);
+		umpsc_stock_empty_locked(atomic64_xchg(&stock->word, 0));
+		hlist_move_list(&umpsc_accounts_empty, &empty);
+		raw_spin_unlock(&umpsc_accounts_lock);
+		umpsc_accounts_free(&empty);
+	}
+}
+
+static void umpsc_stocks_return(struct work_struct *work)
+{
+	umpsc_stocks_empty();
+}
+
+/* Whether @bytes more are within the limits of @user and of the module. */
+static bool umpsc_charge_fits_locked(const struct umpsc_user *user,
+				     unsigned long bytes, bool exempt)
+{
+	unsigned long max = READ_ONCE(umpsc_max_bytes);
+	unsigned long user_max = READ_ONCE(umpsc_max_user_bytes);
+
+	lockdep_assert_held(&umpsc_accounts_lock);
+	if (umpsc_charged > max || bytes > max - umpsc_charged)
+		return false;
+	return exempt ||
+	       (user->bytes <= user_max && bytes <= user_max - user->bytes);
+}
+
+/*
+ * Charge @account, with as much ahead as the limits allow, which goes into this CPU's
+ * stock.  @looked: there is memory for the next UMPSC_GROWTH as well.  -EDQUOT, and an
+ * account that was opened for this is freed.
+ */
+static int umpsc_account_charge_locked(struct umpsc_account *account,
+				       size_t bytes, bool exempt, bool looked)
+{
+	struct umpsc_stock *stock = this_cpu_ptr(&umpsc_stocks);
+	size_t all = max_t(size_t, bytes, UMPSC_STOCK_MAX);
+	u64 word;
+
+	lockdep_assert_held(&umpsc_accounts_lock);
+	if (!umpsc_charge_fits_locked(account->user, all, exempt))
+		all = bytes;
+	if (!umpsc_charge_fits_locked(account->user, all, exempt)) {
+		if (!account->bytes)
+			umpsc_account_debit_locked(account, 0);
+		return -EDQUOT;
+	}
+	account->bytes += all;
+	account->user->bytes += all;
+	umpsc_charged += all;
+	if (looked)
+		umpsc_growth_checked = umpsc_charged + UMPSC_GROWTH;
+
+	stock->uid = account->user->uid;
+	stock->cgroup = account->cgroup;
+	stock->id = account->id;
+	if (all > bytes) {
+		word = umpsc_stock_word(account->id, all - bytes);
+		umpsc_stock_empty_locked(atomic64_xchg(&stock->word, word));
+	}
+	return 0;
+}
+
+/* Whether the reserve is whole, also with @bytes less. */
+static bool umpsc_memory_is_left(size_t bytes)
+{
+	unsigned long left = max(si_mem_available(), 0L) << PAGE_SHIFT;
+
+	return left >= bytes && left - bytes >= READ_ONCE(umpsc_reserve_bytes);
+}
+
+/*
+ * May the module grow by @bytes, as far as the memory that is left goes?  Looks at it
+ * once for each UMPSC_GROWTH, and says in @looked whether it did.
+ */
+static bool umpsc_may_grow(size_t bytes, bool *looked)
+{
+	bytes = max_t(size_t, bytes, UMPSC_STOCK_MAX);
+	*looked = READ_ONCE(umpsc_charged) + bytes >
+		  READ_ONCE(umpsc_growth_checked);
+	return !*looked || umpsc_memory_is_left(bytes);
+}
+
+/*
+ * A charge past the stocks.  -ENOMEM: the reserve, or no memory for an account;
+ * -EDQUOT: the user's quota or the module's ceiling.
+ */
+static int umpsc_charge_account(size_t bytes, u32 *id)
+{
+	struct umpsc_account_parts parts = {};
+	bool exempt = false, emptied = false, looked;
+	struct umpsc_account *account;
+	kuid_t uid = current_uid();
+	HLIST_HEAD(empty);
+	u64 cgroup;
+	int err;
+
+	if (!umpsc_may_grow(bytes, &looked))
+		return -ENOMEM;
+	for (;;) {
+		raw_spin_lock(&umpsc_accounts_lock);
+		cgroup = umpsc_current_cgroup();
+		account = umpsc_account_of_locked(uid, cgroup);
+		if (!account && parts.account)
+			account = umpsc_account_new_locked(&parts, uid, cgroup);
+		err = -EAGAIN;
+		if (account) {
+			*id = account->id;
+			err = umpsc_account_charge_locked(account, bytes,
+							  exempt, looked);
+		}
+		hlist_move_list(&umpsc_accounts_empty, &empty);
+		raw_spin_unlock(&umpsc_accounts_lock);
+		umpsc_accounts_free(&empty);
+
+		if (err == -EAGAIN) {
+			/* One of them may be left over from an earlier round. */
+			if (!parts.account)
+				parts.account = kmalloc(sizeof(*parts.account),
+							UMPSC_GFP);
+			if (!parts.user)
+				parts.user =
+					kmalloc(sizeof(*parts.user), UMPSC_GFP);
+			if (parts.account && parts.user)
+				continue;
+			err = -ENOMEM;
+		} else if (err == -EDQUOT && !emptied) {
+			emptied = true;
+			umpsc_stocks_empty();
+			continue;
+		} else if (err == -EDQUOT && !exempt &&
+			   capable(CAP_SYS_RESOURCE)) {
+			exempt = true;
+			continue;
+		}
+		break;
+	}
+	kfree(parts.account);
+	kfree(parts.user);
+	umpsc_stocks_arm();
+	return err;
+}
+
+/* Charge @bytes to the caller, whose account umpsc_current_account() may know as @id. */
+static int umpsc_charge(size_t bytes, u32 *id)
+{
+	struct umpsc_stock *stock = raw_cpu_ptr(&umpsc_stocks);
+	s64 word = atomic64_read(&stock->word);
+
+	/* Any CPU's stock will do, if it is of this account. */
+	while (*id && (u64)word >> 32 == *id && (u32)word >= bytes)
+		if (atomic64_try_cmpxchg(&stock->word, &word, word - bytes))
+			return 0;
+	return umpsc_charge_account(bytes, id);
+}
+
+/**
+ * umpsc_memory_charge - charge memory that the caller makes the module hold
+ * @bytes: how much
+ * @account: out: for umpsc_memory_uncharge()
+ *
+ * Return: 0; -EDQUOT: the user's quota or the module's ceiling; -ENOMEM: the reserve.
+ */
+int umpsc_memory_charge(size_t bytes, u32 *account)
+{
+	*account = umpsc_current_account();
+	return umpsc_charge(bytes, account);
+}
+
+/**
+ * umpsc_memory_uncharge - memory that was charged is free again
+ * @bytes: how much
+ * @account: what umpsc_memory_charge() gave
+ */
+void umpsc_memory_uncharge(size_t bytes, u32 account)
+{
+	struct umpsc_account *owner;
+	struct umpsc_stock *stock = raw_cpu_ptr(&umpsc_stocks);
+	s64 word = atomic64_read(&stock->word);
+	HLIST_HEAD(empty);
+
+	while (!(u32)word || (u64)word >> 32 == account) {
+		if (unlikely((u32)word + bytes > UMPSC_STOCK_MAX)) {
+			/* So that the next ones find room. */
+			if (!atomic64_try_cmpxchg(&stock->word, &word, 0))
+				continue;
+			bytes += (u32)word;
+			break;
+		}
+		if (!atomic64_try_cmpxchg(&stock->word, &word,
+					  umpsc_stock_word(account,
+							   (u32)word + bytes)))
+			continue;
+		umpsc_stocks_arm();
+		return;
+	}
+	raw_spin_lock(&umpsc_accounts_lock);
+	owner = umpsc_account_find_locked(account);
+	umpsc_account_debit_locked(owner, bytes);
+	hlist_move_list(&umpsc_accounts_empty, &empty);
+	raw_spin_unlock(&umpsc_accounts_lock);
+	umpsc_accounts_free(&empty);
+}
+
+/* What is charged and held: without what is charged ahead. */
+static u64 umpsc_memory_held(void)
+{
+	s64 held;
+	int cpu;
+
+	raw_spin_lock(&umpsc_accounts_lock);
+	held = umpsc_charged;
+	for_each_possible_cpu(cpu)
+		held -= (u32)atomic64_read(&per_cpu(umpsc_stocks, cpu).word);
+	raw_spin_unlock(&umpsc_accounts_lock);
+	/* A stock may have been filled by an uncharge since. */
+	return max(held, 0LL);
+}
+
+/* A limit that is changed holds at once, also for what is charged ahead. */
+static int umpsc_limit_set(const char *value, const struct kernel_param *param)
+{
+	int err = param_set_ulong(value, param);
+
+	if (err)
+		return err;
+	raw_spin_lock(&umpsc_accounts_lock);
+	umpsc_growth_checked = 0;
+	raw_spin_unlock(&umpsc_accounts_lock);
+	umpsc_stocks_empty();
+	return 0;
+}
+
+static const struct kernel_param_ops umpsc_limit_ops = {
+	.set = umpsc_limit_set,
+	.get = param_get_ulong,
+};
+
+module_param_cb(max_bytes, &umpsc_limit_ops, &umpsc_max_bytes, 0644);
+__MODULE_PARM_TYPE(max_bytes, "ulong");
+MODULE_PARM_DESC(max_bytes, "bytes that the module may hold (half of RAM)");
+
+module_param_cb(max_user_bytes, &umpsc_limit_ops, &umpsc_max_user_bytes, 0644);
+__MODULE_PARM_TYPE(max_user_bytes, "ulong");
+MODULE_PARM_DESC(max_user_bytes,
+		 "bytes of these for each user (a quarter of max_bytes)");
+
+module_param_cb(reserve_bytes, &umpsc_limit_ops, &umpsc_reserve_bytes, 0644);
+__MODULE_PARM_TYPE(reserve_bytes, "ulong");
+MODULE_PARM_DESC(reserve_bytes,
+		 "available memory below which it does not grow (1/8 of RAM)");
+
 /* ---- Runs -------------------------------------------------------------- */
 
 /* How many small steps a loop makes between two chances for other tasks. */
@@ -296,15 +937,150 @@ static size_t umpsc_record_size(u32 len)
 	return UMPSC_RECORD_SIZE(UMPSC_RECORD_HDR, len);
 }
 
+/*
+ * The caches of runs.  A constructor, which need not do anything, keeps the allocator
+ * from zeroing what will be overwritten at once; it makes it put a pointer behind each
+ * object, which the size has to leave room for.
+ */
+static const struct {
+	u32 size;
+	const char *name;
+} umpsc_cache_kinds[] = {
+	{ 96, "umpsc-96" },
+	{ 128, "umpsc-128" },
+	{ 192, "umpsc-192" },
+	{ 256, "umpsc-256" },
+	{ 512, "umpsc-512" },
+	{ 1024, "umpsc-1024" },
+	{ 2048, "umpsc-2048" },
+	{ PAGE_SIZE, "umpsc-page" },
+	{ 2 * PAGE_SIZE, "umpsc-2page" },
+};
+
+/* Of segments and arenas. */
+#define UMPSC_CACHE_PAGE (ARRAY_SIZE(umpsc_cache_kinds) - 2)
+
+static struct kmem_cache *umpsc_caches[ARRAY_SIZE(umpsc_cache_kinds)];
+
+static void umpsc_object_init(void *object)
+{
+}
+
+/* Which cache has objects of @size bytes. */
+static unsigned int umpsc_cache_of(size_t size)
+{
+	/* In steps of 32 bytes. */
+	static const u8 small[] = { 0, 0, 0, 1, 2, 2, 3, 3 };
+
+	size += sizeof(void *) - 1;
+	if (size < 256)
+		return small[size / 32];
+	return fls(size) - 5;
+}
+
+/* Bytes of @run->data ahead of everything else. */
+static size_t umpsc_run_prefix(struct umpsc_channel *ch)
+{
+	return ch->flags & UMPSC_CREDS ? sizeof(struct umpsc_run_creds) : 0;
+}
+
+/*
+ * Whether a run of @packed bytes of records has segments.  Not where it fits an object
+ * of a page; nor where one of two pages holds no more than it would in pieces.
+ */
+static inline bool umpsc_is_paged(struct umpsc_channel *ch, size_t packed)
+{
+	return unlikely(packed > ch->run_whole) &&
+	       (packed < ch->run_twice_min || packed > ch->run_twice_max);
+}
+
+/*
+ * Bytes of records in a run itself; the rest is in segments, all but the last of them
+ * full.  They are few, so that a large message holds no more than its pages; but the
+ * first header always has its place in the run.
+ */
+static size_t umpsc_run_inline(struct umpsc_channel *ch, size_t packed)
+{
+	size_t rest;
+
+	if (!umpsc_is_paged(ch, packed))
+		return packed;
+	rest = packed % UMPSC_SEG_DATA;
+	if (rest > ch->run_whole - sizeof(struct umpsc_seg *))
+		rest = 0;
+	return max(rest, sizeof(struct umpsc_record));
+}
+
+/* Bytes of a run itself, without segments. */
+static inline size_t umpsc_run_size(struct umpsc_channel *ch, size_t packed)
+{
+	/* What is not records in an object of all that a whole run may have. */
+	return UMPSC_OBJECT_MAX - ch->run_whole + packed;
+}
+
+/* What umpsc_is_paged() goes by. */
+static void umpsc_channel_init_shapes(struct umpsc_channel *ch)
+{
+	size_t head = sizeof(struct umpsc_run) + umpsc_run_prefix(ch);
+
+	ch->run_whole = UMPSC_OBJECT_MAX - head;
+	ch->run_twice_max = ch->run_whole + PAGE_SIZE;
+	/* In pieces: a page, and a rest that does not fit half of one. */
+	ch->run_twice_min = UMPSC_SEG_DATA + PAGE_SIZE / 2 - sizeof(void *) -
+			    sizeof(struct umpsc_seg *) - head +
+			    UMPSC_RECORD_ALIGN;
+}
+
+/**
+ * struct umpsc_shape - how a run is stored
+ * @cache: of the run itself
+ * @segs: how many
+ * @memory: bytes that it holds, slack included
+ */
+struct umpsc_shape {
+	unsigned int cache;
+	u32 segs;
+	size_t memory;
+};
+
+static inline struct umpsc_shape umpsc_shape_of(struct umpsc_channel *ch,
+						size_t packed)
+{
+	size_t here = umpsc_run_inline(ch, packed);
+	size_t size = umpsc_run_size(ch, here);
+	struct umpsc_shape shape = {};
+
+	if (umpsc_is_paged(ch, packed)) {
+		size += sizeof(struct umpsc_seg *);
+		shape.segs = DIV_ROUND_UP(packed - here, UMPSC_SEG_DATA);
+	}
+	shape.cache = umpsc_cache_of(size);
+	shape.memory = umpsc_cache_kinds[shape.cache].size +
+		       (size_t)shape.segs * PAGE_SIZE;
+	return shape;
+}
+
+static bool umpsc_is_same_shape(struct umpsc_channel *ch, size_t a, size_t b)
+{
+	struct umpsc_shape x, y;
+
+	if (likely(a == b))
+		return true;
+	x = umpsc_shape_of(ch, a);
+	y = umpsc_shape_of(ch, b);
+	return x.cache == y.cache && x.segs == y.segs;
+}
+
 static struct umpsc_run_creds *umpsc_run_creds(struct umpsc_run *run)
 {
 	return (struct umpsc_run_creds *)run->data;
 }
 
-/* Bytes of @run->data ahead of the records. */
-static size_t umpsc_run_prefix(struct umpsc_channel *ch)
+/* The pointer to the first segment of a run that is paged. */
+static struct umpsc_seg **umpsc_run_segs(struct umpsc_channel *ch,
+					 struct umpsc_run *run)
 {
-	return ch->flags & UMPSC_CREDS ? sizeof(struct umpsc_run_creds) : 0;
+	return (struct umpsc_seg **)(run->data + umpsc_run_prefix(ch));
 }
 
 static void umpsc_run_init_creds(struct umpsc_channel *ch,
@@ -318,30 +1094,185 @@ static void umpsc_run_init_creds(struct umpsc_channel *ch,
 		};
 }
 
+/* More than once does no harm. */
 static void umpsc_run_deinit_creds(struct umpsc_channel *ch,
 				   struct umpsc_run *run)
 {
-	if (ch->flags & UMPSC_CREDS)
+	if (ch->flags & UMPSC_CREDS) {
 		put_pid(umpsc_run_creds(run)->pid);
+		umpsc_run_creds(run)->pid = NULL;
+	}
 }
 
-/* Free what was allocated for a run. */
-static void umpsc_run_dealloc(struct umpsc_run *run)
+/* What @run holds of the memory; of an arena, its part. */
+static inline size_t umpsc_run_memory(struct umpsc_channel *ch,
+				      struct umpsc_run *run)
+{
+	if (!run->account)
+		return umpsc_run_size(ch, run->packed);
+	return umpsc_shape_of(ch, run->packed).memory;
+}
+
+static void umpsc_arena_free(struct umpsc_arena *arena)
+{
+	umpsc_memory_uncharge(PAGE_SIZE, arena->account);
+	kmem_cache_free(umpsc_caches[UMPSC_CACHE_PAGE], arena);
+}
+
+/* ARENA: a run is freed. */
+static void umpsc_arena_uncut(struct umpsc_run *run)
+{
+	struct umpsc_arena *arena =
+		(struct umpsc_arena *)((unsigned long)run & PAGE_MASK);
+
+	/* Full order: whoever frees the page comes after all uses of it. */
+	if (unlikely(atomic_dec_and_test(&arena->refs)))
+		umpsc_arena_free(arena);
+}
+
+/* ARENA: nothing more will be cut from @arena, which may be NULL. */
+static void umpsc_arena_retire(struct umpsc_arena *arena)
+{
+	if (arena && !atomic_add_return(arena->cut, &arena->refs))
+		umpsc_arena_free(arena);
+}
+
+/* ARENA: are all runs freed that were cut?  Then none is cut but by the caller. */
+static bool umpsc_arena_is_idle(struct umpsc_arena *arena)
+{
+	/* Acquire: what is cut next is written after the last use of what was there. */
+	return atomic_read_acquire(&arena->refs) == -(int)arena->cut;
+}
+
+static struct umpsc_run *umpsc_arena_cut(struct umpsc_arena *arena, size_t size)
+{
+	struct umpsc_run *run;
+
+	if (arena->used + size > UMPSC_ARENA_DATA)
+		return NULL;
+	run = (struct umpsc_run *)(arena->data + arena->used);
+	run->account = 0;
+	arena->used += size;
+	arena->cut++;
+	return run;
+}
+
+/* Free what was allocated for a run, and uncharge it. */
+static void umpsc_run_dealloc(struct umpsc_channel *ch, struct umpsc_run *run)
 {
 	struct umpsc_seg *seg, *next;
+	struct umpsc_shape shape;
 
-	for (seg = run->segs; seg; seg = next) {
-		next = seg->next;
-		free_page((unsigned long)seg);
-		cond_resched();
+	if (!run->account) {
+		umpsc_arena_uncut(run);
+		return;
 	}
-	kfree(run);
+	shape = umpsc_shape_of(ch, run->packed);
+	if (shape.segs) {
+		for (seg = *umpsc_run_segs(ch, run); seg; seg = next) {
+			next = seg->next;
+			kmem_cache_free(umpsc_caches[UMPSC_CACHE_PAGE], seg);
+			cond_resched();
+		}
+	}
+	umpsc_memory_uncharge(shape.memory, run->account);
+	kmem_cache_free(umpsc_caches[shape.cache], run);
+}
+
+/* A new arena, with a first run of @size cut from it; or NULL. */
+static struct umpsc_run *umpsc_arena_fill(struct umpsc_channel *ch, size_t size,
+					  u32 account)
+{
+	struct umpsc_run *run = NULL, *spare = NULL;
+	struct umpsc_arena *arena = NULL;
+	unsigned long flags;
+
+	if (!umpsc_charge(PAGE_SIZE, &account)) {
+		arena = kmem_cache_alloc(umpsc_caches[UMPSC_CACHE_PAGE],
+					 UMPSC_GFP);
+		if (!arena)
+			umpsc_memory_uncharge(PAGE_SIZE, account);
+	}
+	if (arena) {
+		atomic_set(&arena->refs, 0);
+		arena->account = account;
+		arena->used = 0;
+		arena->cut = 0;
+		run = umpsc_arena_cut(arena, size);
+	}
+
+	raw_spin_lock(&ch->arena_lock);
+	ch->arena_filling = false;
+	if (arena) {
+		raw_spin_lock_irqsave(&ch->q.lock, flags);
+		WRITE_ONCE(ch->arena, arena);
+		spare = xchg(&ch->spare, NULL);
+		raw_spin_unlock_irqrestore(&ch->q.lock, flags);
+	}
+	raw_spin_unlock(&ch->arena_lock);
+	if (spare)
+		umpsc_run_dealloc(ch, spare);
+	return run;
+}
+
+/*
+ * ARENA: a run of @size, cut for @account; or NULL, and the caller is to allocate one
+ * of its own.
+ */
+static struct umpsc_run *umpsc_arena_take(struct umpsc_channel *ch, size_t size,
+					  u32 account)
+{
+	struct umpsc_arena *arena, *old = NULL;
+	struct umpsc_run *run = NULL;
+	bool fill = false;
+
+	if (!raw_spin_trylock(&ch->arena_lock))
+		return NULL;
+	arena = ch->arena;
+	if (arena && arena->account == account) {
+		run = umpsc_arena_cut(arena, size);
+		if (!run && umpsc_arena_is_idle(arena)) {
+			atomic_set(&arena->refs, 0);
+			arena->used = 0;
+			arena->cut = 0;
+			run = umpsc_arena_cut(arena, size);
+		}
+		fill = !run;
+	} else {
+		/* Not another account's while it is in use. */
+		fill = !arena || umpsc_arena_is_idle(arena);
+	}
+	fill = fill && !ch->arena_filling;
+	if (fill) {
+		ch->arena_filling = true;
+		old = arena;
+		WRITE_ONCE(ch->arena, NULL);
+	}
+	raw_spin_unlock(&ch->arena_lock);
+
+	umpsc_arena_retire(old);
+	return fill ? umpsc_arena_fill(ch, size, account) : run;
+}
+
+/* ARENA: let go of it, or, with @idle, only if nothing is in use of it. */
+static void umpsc_arena_drop(struct umpsc_channel *ch, bool idle)
+{
+	struct umpsc_arena *arena;
+
+	raw_spin_lock(&ch->arena_lock);
+	arena = ch->arena;
+	if (arena && idle && !umpsc_arena_is_idle(arena))
+		arena = NULL;
+	if (arena)
+		WRITE_ONCE(ch->arena, NULL);
+	raw_spin_unlock(&ch->arena_lock);
+	umpsc_arena_retire(arena);
 }
 
 static void umpsc_run_free(struct umpsc_channel *ch, struct umpsc_run *run)
 {
 	umpsc_run_deinit_creds(ch, run);
-	umpsc_run_dealloc(run);
+	umpsc_run_dealloc(ch, run);
 }
 
 /* Free a chain that was taken out of the queue. */
@@ -357,74 +1288,63 @@ static void umpsc_runs_free(struct umpsc_channel *ch, struct umpsc_link *link)
 	}
 }
 
-/* The memory cgroup that an allocation of the caller is charged to; 0: not his own. */
-static u64 umpsc_current_cgroup(void)
-{
-#ifdef CONFIG_MEMCG
-	u64 id;
-
-	if (current->active_memcg)
-		return 0;
-	/* As good as rcu_read_lock(), and in line. */
-	preempt_disable();
-	id = cgroup_id(task_css(current, memory_cgrp_id)->cgroup);
-	preempt_enable();
-	return id;
-#else
-	return 1;
-#endif
-}
-
-/* SPARE: the spare if a run of @memory for @cgroup can be made of it, or NULL. */
-static struct umpsc_run *umpsc_spare_take(struct umpsc_channel *ch,
-					  size_t memory, bool paged, u64 cgroup)
+/*
+ * SPARE: the spare if a run of @packed bytes for @account can be made of it, or NULL.
+ * It stays charged.
+ */
+static inline struct umpsc_run *umpsc_spare_take(struct umpsc_channel *ch,
+						 size_t packed, u32 account)
 {
 	struct umpsc_run *run;
 
 	if (!READ_ONCE(ch->spare))
 		return NULL;
 	run = xchg(&ch->spare, NULL);
-	if (!run || (run->memory == memory && !run->segs == !paged &&
-		     run->cgroup == cgroup))
+	if (!run)
+		return NULL;
+	if (run->account == account &&
+	    umpsc_is_same_shape(ch, run->packed, packed)) {
+		run->packed = packed;
 		return run;
-	umpsc_run_dealloc(run);
+	}
+	umpsc_run_dealloc(ch, run);
 	return NULL;
 }
 
-/* SPARE: nobody will receive, and so nobody send, any more. */
+/* SPARE: @run, which is used up, if it may serve again, and is ready to; or NULL. */
+static inline struct umpsc_run *umpsc_spare_of(struct umpsc_channel *ch,
+					       struct umpsc_run *run)
+{
+	if (!run->account || run->packed > UMPSC_SPARE_PACKED)
+		return NULL;
+	umpsc_run_deinit_creds(ch, run);
+	return run;
+}
+
+/* SPARE, ARENA: nobody will receive, and so nobody send, any more. */
 static void umpsc_spare_drop(struct umpsc_channel *ch)
 {
 	struct umpsc_run *run = xchg(&ch->spare, NULL);
 
 	if (run)
-		umpsc_run_dealloc(run);
+		umpsc_run_dealloc(ch, run);
+	umpsc_arena_drop(ch, false);
 }
 
-/* SPARE: done with a chain of runs; one of them may serve again. */
-static void umpsc_spare_put(struct umpsc_channel *ch, struct umpsc_link *link)
+static int umpsc_run_add_segs(struct umpsc_seg **at, u32 count)
 {
-	struct umpsc_run *run = container_of(link, struct umpsc_run, link);
-
-	if (link && run->memory <= UMPSC_RUN_WHOLE && run->cgroup &&
-	    !READ_ONCE(ch->spare)) {
-		link = link->next;
-		umpsc_run_deinit_creds(ch, run);
-		run = xchg(&ch->spare, run);
-		if (run)
-			umpsc_run_dealloc(run);
-	}
-	umpsc_runs_free(ch, link);
-}
-
-static int umpsc_run_add_segs(struct umpsc_run *run, size_t count)
-{
-	struct umpsc_seg **at = &run->segs;
 	struct umpsc_seg *seg;
 
+	*at = NULL;
 	for (; count; count--) {
 		if (umpsc_breathe())
 			return -EINTR;
-		seg = (struct umpsc_seg *)__get_free_page(UMPSC_GFP);
+		/* Many may have been charged, and not allocated what they saw left. */
+		if (count % (UMPSC_GROWTH / PAGE_SIZE) == 0 &&
+		    !umpsc_memory_is_left(0))
+			return -ENOMEM;
+		seg = kmem_cache_alloc(umpsc_caches[UMPSC_CACHE_PAGE],
+				       UMPSC_GFP);
 		if (!seg)
 			return -ENOMEM;
 		seg->next = NULL;
@@ -434,82 +1354,74 @@ static int umpsc_run_add_segs(struct umpsc_run *run, size_t count)
 	return 0;
 }
 
-/*
- * A run with room for @packed bytes of records.  Where one piece would hold more
- * memory than pages and a piece for the odd rest, it is these.
- */
-static struct umpsc_run *umpsc_run_new(struct umpsc_channel *ch, size_t packed)
+static struct umpsc_run *umpsc_run_alloc(struct umpsc_channel *ch,
+					 size_t packed, u32 account)
 {
-	size_t prefix = sizeof(struct umpsc_run) + umpsc_run_prefix(ch);
-	size_t whole = kmalloc_size_roundup(prefix + packed);
-	size_t size = whole, memory = whole, segs = 0, rest;
-	u64 cgroup = umpsc_current_cgroup();
+	struct umpsc_shape shape = umpsc_shape_of(ch, packed);
 	struct umpsc_run *run;
 	int err;
 
-	might_sleep();
-	if (whole > PAGE_SIZE) {
-		segs = packed / sizeof_field(struct umpsc_seg, data);
-		rest = packed % sizeof_field(struct umpsc_seg, data);
-		/* The first header always has its place in the run itself. */
-		rest = max(rest, sizeof(struct umpsc_record));
-		if (prefix + rest > PAGE_SIZE) {
-			rest = sizeof(struct umpsc_record);
-			segs++;
-		}
-		size = kmalloc_size_roundup(prefix + rest);
-		memory = size + segs * PAGE_SIZE;
-		if (whole <= UMPSC_RUN_WHOLE && whole <= memory) {
-			segs = 0;
-			size = whole;
-			memory = whole;
-		}
-	}
-
-	run = umpsc_spare_take(ch, memory, segs, cgroup);
-	if (run) {
-		umpsc_run_init_creds(ch, run);
-		return run;
-	}
-
-	run = kmalloc(size, UMPSC_GFP);
-	if (!run)
-		return ERR_PTR(-ENOMEM);
-	run->segs = NULL;
-	run->cgroup = cgroup;
-	run->memory = memory;
-	err = umpsc_run_add_segs(run, segs);
-	if (err) {
-		umpsc_run_dealloc(run);
+	/* Larger ones have the spare, if there is no arena. */
+	if (unlikely(READ_ONCE(ch->arena)) &&
+	    umpsc_run_size(ch, packed) > UMPSC_ARENA_RUN)
+		umpsc_arena_drop(ch, true);
+	err = umpsc_charge(shape.memory, &account);
+	if (err)
 		return ERR_PTR(err);
+	run = kmem_cache_alloc(umpsc_caches[shape.cache], UMPSC_GFP);
+	if (!run) {
+		umpsc_memory_uncharge(shape.memory, account);
+		return ERR_PTR(-ENOMEM);
 	}
-	umpsc_run_init_creds(ch, run);
+	run->account = account;
+	run->packed = packed;
+	if (shape.segs) {
+		err = umpsc_run_add_segs(umpsc_run_segs(ch, run), shape.segs);
+		if (err) {
+			umpsc_run_dealloc(ch, run);
+			return ERR_PTR(err);
+		}
+	}
 	return run;
 }
 
-/* Bytes of @run->data: all that it has room for. */
-static size_t umpsc_run_inline(const struct umpsc_run *run)
+/* A run with room for @packed bytes of records. */
+static __always_inline struct umpsc_run *umpsc_run_new(struct umpsc_channel *ch,
+						       size_t packed)
 {
-	size_t size = run->memory;
+	u32 account = umpsc_current_account();
+	struct umpsc_run *run;
 
-	/* Without its pages; what is left of it is at most one. */
-	if (run->segs)
-		size = (size - 1) % PAGE_SIZE + 1;
-	return size - sizeof(*run);
+	might_sleep();
+	run = umpsc_spare_take(ch, packed, account);
+	if (!run && umpsc_run_size(ch, packed) <= UMPSC_ARENA_RUN &&
+	    (READ_ONCE(ch->arena) ||
+	     umpsc_queue_len(&ch->q) >= UMPSC_ARENA_BACKLOG)) {
+		run = umpsc_arena_take(ch, umpsc_run_size(ch, packed), account);
+		if (run)
+			run->packed = packed;
+	}
+	if (!run)
+		run = umpsc_run_alloc(ch, packed, account);
+	if (!IS_ERR(run))
+		umpsc_run_init_creds(ch, run);
+	return run;
 }
 
 /* ---- Places in a run --------------------------------------------------- */
 
-static void umpsc_pos_start(struct umpsc_channel *ch, struct umpsc_pos *pos,
-			    struct umpsc_run *run)
+static inline void umpsc_pos_start(struct umpsc_channel *ch,
+				   struct umpsc_pos *pos, struct umpsc_run *run)
 {
-	size_t prefix = umpsc_run_prefix(ch);
-
 	pos->run = run;
-	pos->p = run->data + prefix;
-	pos->n = umpsc_run_inline(run) - prefix;
-	pos->seg = run->segs;
+	pos->p = run->data + umpsc_run_prefix(ch);
+	pos->n = umpsc_run_inline(ch, run->packed);
 	pos->left = run->count;
+	pos->seg = NULL;
+	if (umpsc_is_paged(ch, run->packed)) {
+		pos->p += sizeof(struct umpsc_seg *);
+		pos->seg = *umpsc_run_segs(ch, run);
+	}
 }
 
 /*
@@ -600,17 +1512,41 @@ static void umpsc_pos_move(struct umpsc_pos *to, struct umpsc_pos *from,
 /*
  * User copies go through the functions that check the user's side only: a piece is
  * within its run by construction, and to find that out again from the slab takes
- * longer than a small copy.
+ * longer than a small copy.  So does the way through the kinds of iterator, where it
+ * is the one that system calls make.
  */
-static int umpsc_pos_copy_from_user(struct umpsc_pos *pos, size_t len,
-				    struct iov_iter *from)
+static inline bool umpsc_copy_from(void *to, size_t len, struct iov_iter *from)
+{
+	if (unlikely(!iter_is_ubuf(from)))
+		return _copy_from_iter(to, len, from) == len;
+	if (_copy_from_user(to, from->ubuf + from->iov_offset, len))
+		return false;
+	from->iov_offset += len;
+	from->count -= len;
+	return true;
+}
+
+static inline bool umpsc_copy_to(const void *from, size_t len,
+				 struct iov_iter *to)
+{
+	if (unlikely(!iter_is_ubuf(to)))
+		return _copy_to_iter(from, len, to) == len;
+	if (_copy_to_user(to->ubuf + to->iov_offset, from, len))
+		return false;
+	to->iov_offset += len;
+	to->count -= len;
+	return true;
+}
+
+static int umpsc_pos_copy_pieces_from_user(struct umpsc_pos *pos, size_t len,
+					   struct iov_iter *from)
 {
 	size_t piece;
 	u8 *p;
 
 	while (len) {
 		p = umpsc_pos_piece(pos, len, &piece);
-		if (_copy_from_iter(p, piece, from) != piece)
+		if (!umpsc_copy_from(p, piece, from))
 			return -EFAULT;
 		len -= piece;
 		if (len && umpsc_breathe())
@@ -619,21 +1555,53 @@ static int umpsc_pos_copy_from_user(struct umpsc_pos *pos, size_t len,
 	return 0;
 }
 
-static int umpsc_pos_copy_to_user(struct umpsc_pos *pos, size_t len,
-				  struct iov_iter *to)
+static inline int umpsc_pos_copy_from_user(struct umpsc_pos *pos, size_t len,
+					   struct iov_iter *from)
+{
+	if (unlikely(len > pos->n))
+		return umpsc_pos_copy_pieces_from_user(pos, len, from);
+	if (!umpsc_copy_from(pos->p, len, from))
+		return -EFAULT;
+	pos->p += len;
+	pos->n -= len;
+	return 0;
+}
+
+static int umpsc_pos_copy_pieces_to_user(struct umpsc_pos *pos, size_t len,
+					 struct iov_iter *to)
 {
 	size_t piece;
 	u8 *p;
 
 	while (len) {
 		p = umpsc_pos_piece(pos, len, &piece);
-		if (_copy_to_iter(p, piece, to) != piece)
+		if (!umpsc_copy_to(p, piece, to))
 			return -EFAULT;
 		len -= piece;
 		if (len && umpsc_breathe())
 			return -EINTR;
 	}
 	return 0;
+}
+
+static inline int umpsc_pos_copy_to_user(struct umpsc_pos *pos, size_t len,
+					 struct iov_iter *to)
+{
+	if (unlikely(len > pos->n))
+		return umpsc_pos_copy_pieces_to_user(pos, len, to);
+	if (!umpsc_copy_to(pos->p, len, to))
+		return -EFAULT;
+	pos->p += len;
+	pos->n -= len;
+	return 0;
+}
+
+/* The len of the record at @pos: a piece ends between words of a record. */
+static inline u32 umpsc_pos_len(const struct umpsc_pos *pos)
+{
+	const u8 *p = likely(pos->n) ? pos->p : pos->seg->data;
+
+	return ((const struct umpsc_record *)p)->len;
 }
 
 static struct umpsc_record *umpsc_pos_copy_header(const struct umpsc_pos *pos,
@@ -686,10 +1654,8 @@ static inline void umpsc_pos_set_header(const struct umpsc_pos *pos,
 
 /* ---- Sending: prepare -------------------------------------------------- */
 
-/**
- * umpsc_core_max_len - largest message that any channel takes now, in bytes
- */
-unsigned long umpsc_core_max_len(void)
+/* The largest message that any channel takes now, in bytes. */
+static unsigned long umpsc_core_max_len(void)
 {
 	return min_t(u64, READ_ONCE(umpsc_max_len), UMPSC_LEN_MAX);
 }
@@ -725,15 +1691,30 @@ static int umpsc_channel_refuse(struct umpsc_channel *ch, int err)
 	case -ENOMEM:
 		ch->refused_memory++;
 		break;
+	case -EDQUOT:
+		ch->refused_quota++;
+		break;
 	}
 	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 	return err;
 }
 
-static struct umpsc_run *umpsc_prepare(struct umpsc_channel *ch, u64 sender,
-				       struct iov_iter *from)
+/*
+ * The first part of a send, which can fail and sleep.
+ *
+ * Records are numbered ahead, with what will be right if nobody else sends before this
+ * is published; a receive has a look at the first of each run, and numbers them anew
+ * where it was not.
+ */
+static u64 umpsc_likely_seq(struct umpsc_channel *ch)
 {
-	size_t len = iov_iter_count(from);
+	return READ_ONCE(ch->sent);
+}
+
+static __always_inline struct umpsc_run *
+umpsc_prepare(struct umpsc_channel *ch, u64 sender, struct iov_iter *from)
+{
+	size_t len = iov_iter_count(from), packed = umpsc_record_size(len);
 	struct umpsc_record *rec;
 	struct umpsc_run *run;
 	struct umpsc_pos pos;
@@ -742,9 +1723,10 @@ static struct umpsc_run *umpsc_prepare(struct umpsc_channel *ch, u64 sender,
 	if (len > umpsc_channel_max_len(ch))
 		return ERR_PTR(-EMSGSIZE);
 
-	run = umpsc_run_new(ch, umpsc_record_size(len));
+	run = umpsc_run_new(ch, packed);
 	if (IS_ERR(run))
 		return run;
+	run->bytes = len;
 	run->count = 1;
 
 	umpsc_pos_start(ch, &pos, run);
@@ -753,7 +1735,7 @@ static struct umpsc_run *umpsc_prepare(struct umpsc_channel *ch, u64 sender,
 	rec->len = len;
 	rec->hdr = sizeof(*rec);
 	rec->flags = 0;
-	rec->seq = 0;
+	rec->seq = umpsc_likely_seq(ch);
 	rec->sender = sender;
 	rec->time_ns = umpsc_channel_time(ch);
 	umpsc_pos_skip(&pos, sizeof(*rec));
@@ -762,28 +1744,129 @@ static struct umpsc_run *umpsc_prepare(struct umpsc_channel *ch, u64 sender,
 		umpsc_run_free(ch, run);
 		return ERR_PTR(err);
 	}
-	umpsc_pos_zero(&pos, umpsc_record_size(len) - sizeof(*rec) - len);
+	umpsc_pos_zero(&pos, packed - sizeof(*rec) - len);
 	return run;
 }
 
 /**
- * struct umpsc_batch - what the check of a batch found
+ * struct umpsc_batch - the check of a batch, as far as it has come
+ * @sender: the sender's id
+ * @time_ns: when it was sent, or 0
+ * @max_len: longest message allowed
+ * @seq: the next record's
  * @count: records
  * @bytes: their payload
- * @packed: bytes of the records as the kernel keeps them
- * @foreign: some header has another size than the kernel's own
+ * @excess: bytes by which headers are larger than the kernel's own
  */
 struct umpsc_batch {
+	u64 sender;
+	u64 time_ns;
+	u64 max_len;
+	u64 seq;
 	u32 count;
 	u64 bytes;
-	u64 packed;
-	bool foreign;
+	size_t excess;
 };
 
 static bool umpsc_hdr_ok(size_t hdr)
 {
 	return hdr >= UMPSC_RECORD_HDR && hdr <= UMPSC_RECORD_HDR_MAX &&
 	       hdr % UMPSC_RECORD_ALIGN == 0;
+}
+
+/* Check the record at @pos, with @left bytes of batch from there; returns its size. */
+static ssize_t umpsc_batch_check_one(struct umpsc_batch *batch,
+				     struct umpsc_pos *pos, size_t left)
+{
+	struct umpsc_record *rec, copy;
+	size_t size, hdr;
+	u32 len;
+
+	if (left < sizeof(*rec))
+		return -EINVAL;
+	rec = umpsc_pos_header(pos, &copy);
+	len = rec->len;
+	hdr = rec->hdr ? rec->hdr : sizeof(*rec);
+	if (!umpsc_hdr_ok(hdr) || rec->flags & ~UMPSC_REST)
+		return -EINVAL;
+	size = UMPSC_RECORD_SIZE(hdr, len);
+	if (size > left)
+		return -EINVAL;
+	if (len > batch->max_len)
+		return -EMSGSIZE;
+
+	batch->excess += hdr - sizeof(*rec);
+	batch->bytes += len;
+	rec->hdr = hdr;
+	rec->flags = 0;
+	rec->seq = batch->seq++;
+	rec->sender = batch->sender;
+	rec->time_ns = batch->time_ns;
+	umpsc_pos_set_header(pos, rec);
+	umpsc_pos_skip(pos, hdr + len);
+	umpsc_pos_zero(pos, size - hdr - len);
+	return size;
+}
+
+/* Does the header have a size and flags that are neither to be checked nor kept? */
+static inline bool umpsc_record_is_plain(const struct umpsc_record *rec)
+{
+	/* Both at a time: they lie side by side. */
+	union {
+		struct {
+			u16 hdr;
+			u16 flags;
+		};
+		u32 word;
+	} plain = { .hdr = UMPSC_RECORD_HDR, .flags = UMPSC_REST }, is;
+
+	memcpy(&is, (const u8 *)rec + offsetof(struct umpsc_record, hdr),
+	       sizeof(is));
+	return !(is.word & ~plain.word);
+}
+
+/*
+ * The same for all records at @pos that are whole in this piece, as most are, and in
+ * the @left bytes of the batch, and have nothing out of the ordinary.  Returns the bytes
+ * of these.  A function of its own, so that all it needs stays in registers.
+ */
+static noinline size_t umpsc_batch_check_piece(struct umpsc_batch *batch,
+					       struct umpsc_pos *pos,
+					       size_t left)
+{
+	const u64 sender = batch->sender, time_ns = batch->time_ns;
+	const u64 max_len = batch->max_len;
+	u8 *p = pos->p, *const end = p + min(pos->n, left), *next;
+	u64 seq = batch->seq;
+	size_t rest = 0;
+	u32 len;
+
+	/* A piece ends between words of a record, so what is looked at is there. */
+	for (; p < end; p = next) {
+		struct umpsc_record *rec = (struct umpsc_record *)p;
+
+		len = rec->len;
+		next = p + umpsc_record_size(len);
+		if (unlikely(next > end || len > max_len ||
+			     !umpsc_record_is_plain(rec)))
+			break;
+		rec->hdr = sizeof(*rec);
+		rec->flags = 0;
+		rec->seq = seq++;
+		rec->sender = sender;
+		rec->time_ns = time_ns;
+		if (unlikely(len % UMPSC_RECORD_ALIGN)) {
+			rest += next - p - sizeof(*rec) - len;
+			memset(p + sizeof(*rec) + len, 0,
+			       next - p - sizeof(*rec) - len);
+		}
+	}
+	len = p - pos->p;
+	batch->bytes +=
+		len - rest - (seq - batch->seq) * sizeof(struct umpsc_record);
+	batch->seq = seq;
+	umpsc_pos_skip(pos, len);
+	return len;
 }
 
 /*
@@ -793,46 +1876,32 @@ static bool umpsc_hdr_ok(size_t hdr)
 static int umpsc_batch_check(struct umpsc_channel *ch, struct umpsc_run *run,
 			     size_t left, u64 sender, struct umpsc_batch *batch)
 {
-	u64 max_len = umpsc_channel_max_len(ch);
-	u64 time_ns = umpsc_channel_time(ch);
-	struct umpsc_record *rec, copy;
+	u64 first = umpsc_likely_seq(ch);
 	struct umpsc_pos pos;
-	size_t size, hdr;
-	u32 len;
+	ssize_t size;
 
-	*batch = (struct umpsc_batch){};
+	*batch = (struct umpsc_batch){
+		.sender = sender,
+		.time_ns = umpsc_channel_time(ch),
+		.max_len = umpsc_channel_max_len(ch),
+		.seq = first,
+	};
 	umpsc_pos_start(ch, &pos, run);
-	for (; left; left -= size) {
-		if (left < sizeof(*rec))
-			return -EINVAL;
-		rec = umpsc_pos_header(&pos, &copy);
-		len = rec->len;
-		hdr = rec->hdr ? rec->hdr : sizeof(*rec);
-		if (!umpsc_hdr_ok(hdr) || rec->flags & ~UMPSC_REST)
-			return -EINVAL;
-		size = UMPSC_RECORD_SIZE(hdr, len);
-		if (size > left)
-			return -EINVAL;
-		if (len > max_len)
-			return -EMSGSIZE;
-
-		batch->count++;
-		batch->bytes += len;
-		batch->packed += umpsc_record_size(len);
-		batch->foreign |= hdr != sizeof(*rec);
-
-		rec->hdr = hdr;
-		rec->flags = 0;
-		rec->seq = 0;
-		rec->sender = sender;
-		rec->time_ns = time_ns;
-		umpsc_pos_set_header(&pos, rec);
-		umpsc_pos_skip(&pos, hdr + len);
-		if (size > hdr + len)
-			umpsc_pos_zero(&pos, size - hdr - len);
-		if (!(batch->count % UMPSC_RESCHED) && umpsc_breathe())
+	for (;;) {
+		left -= umpsc_batch_check_piece(batch, &pos, left);
+		if (!left)
+			break;
+		/* The next one goes over to another piece, or is odd. */
+		size = umpsc_batch_check_one(batch, &pos, left);
+		if (size < 0)
+			return size;
+		left -= size;
+		if (!left)
+			break;
+		if (umpsc_breathe())
 			return -EINTR;
 	}
+	batch->count = batch->seq - first;
 	return 0;
 }
 
@@ -847,7 +1916,7 @@ static struct umpsc_run *umpsc_batch_repack(struct umpsc_channel *ch,
 	size_t hdr;
 	u32 i;
 
-	run = umpsc_run_new(ch, batch->packed);
+	run = umpsc_run_new(ch, old->packed - batch->excess);
 	if (IS_ERR(run))
 		return run;
 
@@ -867,8 +1936,7 @@ static struct umpsc_run *umpsc_batch_repack(struct umpsc_channel *ch,
 }
 
 static struct umpsc_run *umpsc_prepare_batch(struct umpsc_channel *ch,
-					     u64 sender, struct iov_iter *from,
-					     u64 *bytes)
+					     u64 sender, struct iov_iter *from)
 {
 	size_t len = iov_iter_count(from);
 	struct umpsc_run *run, *repacked;
@@ -894,7 +1962,7 @@ static struct umpsc_run *umpsc_prepare_batch(struct umpsc_channel *ch,
 		return ERR_PTR(err);
 	}
 
-	if (batch.foreign) {
+	if (batch.excess) {
 		repacked = umpsc_batch_repack(ch, run, &batch);
 		umpsc_run_free(ch, run);
 		if (IS_ERR(repacked))
@@ -902,7 +1970,7 @@ static struct umpsc_run *umpsc_prepare_batch(struct umpsc_channel *ch,
 		run = repacked;
 	}
 	run->count = batch.count;
-	*bytes = batch.bytes;
+	run->bytes = batch.bytes;
 	return run;
 }
 
@@ -1003,14 +2071,15 @@ static void umpsc_totals_add(s64 messages, s64 bytes)
 }
 
 /*
- * Accept @run, whose payload is @bytes, or refuse it.  For any context.  Only the
+ * Accept @run or refuse it.  For any context.  Only the
  * closed bit and the channel's limits can refuse; a run refused stays the caller's.
  * @wake: out: 0, or what is to be given to umpsc_wake_receiver().
  */
-static int umpsc_publish(struct umpsc_channel *ch, struct umpsc_run *run,
-			 u64 bytes, u64 *wake)
+static __always_inline int umpsc_publish(struct umpsc_channel *ch,
+					 struct umpsc_run *run, u64 *wake)
 {
-	u64 count = run->count;
+	size_t memory = umpsc_run_memory(ch, run);
+	u64 count = run->count, bytes = run->bytes;
 	unsigned long flags;
 	u64 len;
 
@@ -1032,8 +2101,8 @@ static int umpsc_publish(struct umpsc_channel *ch, struct umpsc_run *run,
 	/* The point of no return: from here on the run is the receiver's. */
 	umpsc_queue_push_locked(&ch->q, &run->link, count);
 	ch->bytes += bytes;
-	ch->memory += run->memory;
-	ch->sent += count;
+	ch->memory += memory;
+	WRITE_ONCE(ch->sent, ch->sent + count);
 	ch->sent_bytes += bytes;
 	len = ch->q.state / UMPSC_ENTRY;
 	ch->most_messages = max(ch->most_messages, len);
@@ -1047,13 +2116,13 @@ static int umpsc_publish(struct umpsc_channel *ch, struct umpsc_run *run,
 }
 
 /* Publish and wake.  A run refused is freed. */
-static int umpsc_deliver(struct umpsc_channel *ch, struct umpsc_run *run,
-			 u64 bytes)
+static __always_inline int umpsc_deliver(struct umpsc_channel *ch,
+					 struct umpsc_run *run)
 {
 	u64 wake;
 	int err;
 
-	err = umpsc_publish(ch, run, bytes, &wake);
+	err = umpsc_publish(ch, run, &wake);
 	if (err) {
 		umpsc_run_free(ch, run);
 		return err;
@@ -1073,7 +2142,8 @@ static int umpsc_deliver(struct umpsc_channel *ch, struct umpsc_run *run,
  * error nothing was accepted and nothing is kept.
  *
  * Return: the payload's bytes; -EPIPE: closed; -EMSGSIZE: too long for the channel
- * or the module; -ENOBUFS: the channel's limits; -ENOMEM; -EFAULT; -EINTR: killed.
+ * or the module; -ENOBUFS: the channel's limits; -ENOMEM; -EDQUOT: the user's quota or
+ * the module's ceiling; -EFAULT; -EINTR: killed.
  */
 ssize_t umpsc_send(struct umpsc_channel *ch, u64 sender, struct iov_iter *from)
 {
@@ -1088,7 +2158,7 @@ ssize_t umpsc_send(struct umpsc_channel *ch, u64 sender, struct iov_iter *from)
 	if (IS_ERR(run))
 		return umpsc_channel_refuse(ch, PTR_ERR(run));
 
-	err = umpsc_deliver(ch, run, len);
+	err = umpsc_deliver(ch, run);
 	return err ? err : len;
 }
 
@@ -1107,7 +2177,6 @@ int umpsc_send_batch(struct umpsc_channel *ch, u64 sender,
 		     struct iov_iter *from)
 {
 	struct umpsc_run *run;
-	u64 bytes = 0;
 	int count, err;
 
 	if (umpsc_queue_closed(&ch->q))
@@ -1115,12 +2184,12 @@ int umpsc_send_batch(struct umpsc_channel *ch, u64 sender,
 	if (!iov_iter_count(from))
 		return 0;
 
-	run = umpsc_prepare_batch(ch, sender, from, &bytes);
+	run = umpsc_prepare_batch(ch, sender, from);
 	if (IS_ERR(run))
 		return umpsc_channel_refuse(ch, PTR_ERR(run));
 
 	count = run->count;
-	err = umpsc_deliver(ch, run, bytes);
+	err = umpsc_deliver(ch, run);
 	return err ? err : count;
 }
 
@@ -1200,25 +2269,26 @@ static int umpsc_receiver_sleep(struct umpsc_channel *ch, ktime_t *deadline)
  * Wait for a message.  1: there is one, and rx_lock is held; 0: the end; or an
  * error.  @deadline may be NULL.
  */
-static int umpsc_receive_begin(struct umpsc_channel *ch, bool nowait,
-			       ktime_t *deadline)
+static inline int umpsc_receive_begin(struct umpsc_channel *ch, bool nowait,
+				      ktime_t *deadline)
 {
 	bool ended;
 	int err;
 
-	might_sleep();
+	might_lock(&ch->rx_lock);
 	for (;;) {
-		/* END: this first. */
-		ended = umpsc_channel_ended(ch);
 		if (umpsc_queue_len(&ch->q)) {
 			/* May wait for another receive's copy, never for a message. */
 			if (mutex_lock_interruptible(&ch->rx_lock))
 				return -ERESTARTSYS;
-			if (umpsc_queue_len(&ch->q))
+			if (likely(umpsc_queue_len(&ch->q)))
 				return 1;
 			mutex_unlock(&ch->rx_lock);
-			continue;
 		}
+		/* END: this before the queue. */
+		ended = umpsc_channel_ended(ch);
+		if (umpsc_queue_len(&ch->q))
+			continue;
 		if (ended)
 			return 0;
 		if (nowait) {
@@ -1239,8 +2309,8 @@ static int umpsc_receive_begin(struct umpsc_channel *ch, bool nowait,
 /* ---- Receiving: peek, copy, then unlink ---------------------------------- */
 
 /* The run at the place of @t, or NULL where nothing more is queued. */
-static struct umpsc_run *umpsc_take_run(struct umpsc_channel *ch,
-					struct umpsc_take *t)
+static inline struct umpsc_run *umpsc_take_run(struct umpsc_channel *ch,
+					       struct umpsc_take *t)
 {
 	struct umpsc_link *link;
 
@@ -1256,10 +2326,14 @@ static struct umpsc_run *umpsc_take_run(struct umpsc_channel *ch,
 	return t->pos.run;
 }
 
-static void umpsc_take_start(struct umpsc_channel *ch, struct umpsc_take *t)
+static inline void umpsc_take_start(struct umpsc_channel *ch,
+				    struct umpsc_take *t)
 {
 	lockdep_assert_held(&ch->rx_lock);
-	t->pos = ch->pos;
+	if (ch->pos.run)
+		t->pos = ch->pos;
+	else
+		t->pos.run = NULL;
 	t->offset = ch->offset;
 	t->last = NULL;
 	t->count = 0;
@@ -1271,7 +2345,9 @@ static void umpsc_take_start(struct umpsc_channel *ch, struct umpsc_take *t)
  * @count more records of the run are taken, @bytes of payload; t->pos is behind
  * them if some of the run are left.
  */
-static void umpsc_take_records(struct umpsc_take *t, u32 count, u64 bytes)
+static inline void umpsc_take_records(struct umpsc_channel *ch,
+				      struct umpsc_take *t, u32 count,
+				      u64 bytes)
 {
 	struct umpsc_run *run = t->pos.run;
 
@@ -1281,17 +2357,18 @@ static void umpsc_take_records(struct umpsc_take *t, u32 count, u64 bytes)
 	t->pos.left -= count;
 	if (!t->pos.left) {
 		t->last = run;
-		t->memory += run->memory;
+		t->memory += umpsc_run_memory(ch, run);
 		t->pos.run = NULL;
 	}
 }
 
 /* The record at t->pos is taken. */
-static void umpsc_take_record(struct umpsc_take *t, u32 len)
+static inline void umpsc_take_record(struct umpsc_channel *ch,
+				     struct umpsc_take *t, u32 len)
 {
 	if (t->pos.left > 1)
 		umpsc_pos_skip(&t->pos, umpsc_record_size(len));
-	umpsc_take_records(t, 1, len);
+	umpsc_take_records(ch, t, 1, len);
 }
 
 /*
@@ -1299,10 +2376,12 @@ static void umpsc_take_record(struct umpsc_take *t, u32 len)
  * -EINTR and nothing is taken where the caller is being killed, since nobody will
  * see the copy.
  */
-static int umpsc_take_commit(struct umpsc_channel *ch, struct umpsc_take *t)
+static __always_inline int umpsc_take_commit(struct umpsc_channel *ch,
+					     struct umpsc_take *t)
 {
 	struct umpsc_link *last = t->last ? &t->last->link : NULL;
 	struct umpsc_link *used_up;
+	struct umpsc_run *spare = NULL;
 	unsigned long flags;
 	bool room = false;
 
@@ -1313,9 +2392,16 @@ static int umpsc_take_commit(struct umpsc_channel *ch, struct umpsc_take *t)
 	}
 
 	/* The point of no return. */
+	if (last)
+		spare = umpsc_spare_of(ch,
+				       container_of(umpsc_queue_peek(&ch->q),
+						    struct umpsc_run, link));
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
 	used_up = umpsc_queue_pop_locked(&ch->q, last, t->count);
-	ch->pos = t->pos;
+	if (t->pos.run)
+		ch->pos = t->pos;
+	else
+		ch->pos.run = NULL;
 	ch->offset = t->offset;
 	if (t->offset)
 		ch->part = t->part;
@@ -1330,11 +2416,17 @@ static int umpsc_take_commit(struct umpsc_channel *ch, struct umpsc_take *t)
 	/* WAKE: a look, for all that joined before. */
 	if (waitqueue_active(&ch->rx_wait))
 		ch->rx_watched = true;
+	if (spare && !READ_ONCE(ch->spare) && !READ_ONCE(ch->arena)) {
+		used_up = used_up->next;
+		/* SPARE: a sender sees all that was done to it. */
+		smp_store_release(&ch->spare, spare);
+		spare = NULL;
+	}
 	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 	mutex_unlock(&ch->rx_lock);
 
 	umpsc_totals_add(-t->count, -t->bytes);
-	umpsc_spare_put(ch, used_up);
+	umpsc_runs_free(ch, used_up);
 	if (room)
 		__wake_up(&ch->tx_wait, TASK_INTERRUPTIBLE, 0,
 			  poll_to_key(EPOLLOUT | EPOLLWRNORM));
@@ -1345,34 +2437,36 @@ static int umpsc_take_commit(struct umpsc_channel *ch, struct umpsc_take *t)
  * Copy bytes of the next message that has any, at most what @to wants; 0 after so
  * many empty ones that the caller had better look around.
  */
-static ssize_t umpsc_take_bytes(struct umpsc_channel *ch, struct umpsc_take *t,
-				struct iov_iter *to)
+static __always_inline ssize_t umpsc_take_bytes(struct umpsc_channel *ch,
+						struct umpsc_take *t,
+						struct iov_iter *to)
 {
-	struct umpsc_record *rec, copy;
+	struct umpsc_pos part;
 	size_t len, total;
 	int err;
 
 	umpsc_take_start(ch, t);
 	while (t->count < UMPSC_RESCHED && umpsc_take_run(ch, t)) {
-		rec = umpsc_pos_header(&t->pos, &copy);
-		total = rec->len;
-		if (!total) {
-			umpsc_take_record(t, 0);
+		total = umpsc_pos_len(&t->pos);
+		if (unlikely(!total)) {
+			umpsc_take_record(ch, t, 0);
 			continue;
 		}
-		if (t->offset) {
-			t->part = ch->part;
+		if (unlikely(t->offset)) {
+			part = ch->part;
 		} else {
-			t->part = t->pos;
-			umpsc_pos_skip(&t->part, sizeof(*rec));
+			part = t->pos;
+			umpsc_pos_skip(&part, sizeof(struct umpsc_record));
 		}
 		len = min(total - t->offset, iov_iter_count(to));
-		err = umpsc_pos_copy_to_user(&t->part, len, to);
+		err = umpsc_pos_copy_to_user(&part, len, to);
 		if (err)
 			return err;
 		t->offset += len;
-		if (t->offset == total)
-			umpsc_take_record(t, total);
+		if (likely(t->offset == total))
+			umpsc_take_record(ch, t, total);
+		else
+			t->part = part;
 		return len;
 	}
 	return 0;
@@ -1479,46 +2573,75 @@ static int umpsc_take_remade(struct umpsc_channel *ch, struct umpsc_take *t,
 	if (ch->flags & UMPSC_CREDS)
 		out.creds = umpsc_creds_here(t->pos.run);
 
-	if (copy_to_iter(&out, hdr, to) != hdr)
+	if (!umpsc_copy_to(&out, hdr, to))
 		return -EFAULT;
 	err = umpsc_pos_copy_to_user(&t->part, out.rec.len, to);
 	if (err)
 		return err;
 	padding = size - hdr - out.rec.len;
-	if (copy_to_iter(out.padding, padding, to) != padding)
+	if (!umpsc_copy_to(out.padding, padding, to))
 		return -EFAULT;
 
-	umpsc_take_record(t, len);
+	umpsc_take_record(ch, t, len);
 	return 1;
 }
 
+/* Number the records from t->pos on anew; the first one's comes last, see below. */
+static int umpsc_take_renumber(struct umpsc_channel *ch, struct umpsc_take *t)
+{
+	u64 seq = ch->received + t->count;
+	struct umpsc_record *rec, copy;
+	struct umpsc_pos pos = t->pos;
+	u32 i;
+
+	for (i = 1; i < t->pos.left; i++) {
+		umpsc_pos_skip(&pos, umpsc_record_size(umpsc_pos_len(&pos)));
+		rec = umpsc_pos_header(&pos, &copy);
+		umpsc_pos_set_seq(&pos, rec, seq + i);
+		if (!(i % UMPSC_RESCHED) && umpsc_breathe())
+			return -EINTR;
+	}
+	rec = umpsc_pos_header(&t->pos, &copy);
+	umpsc_pos_set_seq(&t->pos, rec, seq);
+	return 0;
+}
+
 /*
- * As many whole records of the run at t->pos as @to and @max allow, numbered, in
- * one copy.  Returns how many, which may be none.
+ * See to it that the records from t->pos on have their numbers, as they were guessed
+ * when they were sent.  All of them do or, as the first one shows, none.
  */
-static int umpsc_take_from_run(struct umpsc_channel *ch, struct umpsc_take *t,
-			       struct iov_iter *to, u32 max)
+static inline int umpsc_take_number(struct umpsc_channel *ch,
+				    struct umpsc_take *t)
+{
+	const struct umpsc_record *rec = (const void *)t->pos.p;
+
+	if (likely(t->pos.n >= sizeof(*rec) &&
+		   rec->seq == ch->received + t->count))
+		return 0;
+	return umpsc_take_renumber(ch, t);
+}
+
+/* As many whole records of the run at t->pos as @to and @max allow, maybe none. */
+static int umpsc_take_some_of_run(struct umpsc_channel *ch,
+				  struct umpsc_take *t, struct iov_iter *to,
+				  u32 max)
 {
 	size_t space = iov_iter_count(to), used = 0;
-	u64 seq = ch->received + t->count;
 	struct umpsc_pos pos = t->pos;
-	struct umpsc_record *rec, copy;
+	u32 count = 0, len;
 	u64 bytes = 0;
 	size_t size;
-	u32 count;
 	int err;
 
-	max = min(max, t->pos.left);
-	for (count = 0; count < max; count++) {
-		rec = umpsc_pos_header(&pos, &copy);
-		size = umpsc_record_size(rec->len);
+	for (max = min(max, t->pos.left); count < max; count++) {
+		len = umpsc_pos_len(&pos);
+		size = umpsc_record_size(len);
 		if (size > space - used) {
 			t->need = size;
 			break;
 		}
-		umpsc_pos_set_seq(&pos, rec, seq + count);
 		used += size;
-		bytes += rec->len;
+		bytes += len;
 		umpsc_pos_skip(&pos, size);
 		if (!((count + 1) % UMPSC_RESCHED) && umpsc_breathe())
 			return -EINTR;
@@ -1528,8 +2651,33 @@ static int umpsc_take_from_run(struct umpsc_channel *ch, struct umpsc_take *t,
 	err = umpsc_pos_copy_to_user(&t->pos, used, to);
 	if (err)
 		return err;
-	umpsc_take_records(t, count, bytes);
+	umpsc_take_records(ch, t, count, bytes);
 	return count;
+}
+
+/*
+ * The same in one step where all of the run fits, as it mostly does.  Returns how many
+ * records were taken.
+ */
+static inline int umpsc_take_from_run(struct umpsc_channel *ch,
+				      struct umpsc_take *t, struct iov_iter *to,
+				      u32 max)
+{
+	struct umpsc_run *run = t->pos.run;
+	int err;
+
+	err = umpsc_take_number(ch, t);
+	if (err)
+		return err;
+	if (t->pos.left != run->count || run->count > max ||
+	    run->packed > iov_iter_count(to))
+		return umpsc_take_some_of_run(ch, t, to, max);
+
+	err = umpsc_pos_copy_to_user(&t->pos, run->packed, to);
+	if (err)
+		return err;
+	umpsc_take_records(ch, t, run->count, run->bytes);
+	return run->count;
 }
 
 /* Copy what is there, up to @max messages and the space of @to. */
@@ -1715,6 +2863,123 @@ __poll_t umpsc_weak_poll(struct umpsc_channel *ch)
 	return events;
 }
 
+/* ---- The books of a node ------------------------------------------------- */
+
+/**
+ * umpsc_ledger_new - the books of a node
+ *
+ * Return: a ledger, with one reference; or NULL.
+ */
+struct umpsc_ledger *umpsc_ledger_new(void)
+{
+	struct umpsc_ledger *ledger;
+
+	ledger = kzalloc(sizeof(*ledger), UMPSC_GFP);
+	if (!ledger)
+		return NULL;
+	kref_init(&ledger->ref);
+	mutex_init(&ledger->lock);
+	INIT_LIST_HEAD(&ledger->channels);
+	return ledger;
+}
+
+static void umpsc_ledger_free(struct kref *ref)
+{
+	kfree(container_of(ref, struct umpsc_ledger, ref));
+}
+
+/**
+ * umpsc_ledger_put - give a reference back
+ * @ledger: the ledger, or NULL
+ */
+void umpsc_ledger_put(struct umpsc_ledger *ledger)
+{
+	if (ledger)
+		kref_put(&ledger->ref, umpsc_ledger_free);
+}
+
+/* @ch is new, and of @ledger's node; or of no node. */
+static void umpsc_ledger_enter(struct umpsc_ledger *ledger,
+			       struct umpsc_channel *ch)
+{
+	ch->ledger = ledger;
+	if (!ledger)
+		return;
+	kref_get(&ledger->ref);
+	mutex_lock(&ledger->lock);
+	list_add(&ch->in_ledger, &ledger->channels);
+	mutex_unlock(&ledger->lock);
+}
+
+/* What a channel counts up, and the highest of its marks. */
+static void umpsc_info_add(struct umpsc_info *sum,
+			   const struct umpsc_info *info)
+{
+	sum->messages += info->messages;
+	sum->bytes += info->bytes;
+	sum->sent += info->sent;
+	sum->sent_bytes += info->sent_bytes;
+	sum->received += info->received;
+	sum->received_bytes += info->received_bytes;
+	sum->discarded += info->discarded;
+	sum->refused_closed += info->refused_closed;
+	sum->refused_size += info->refused_size;
+	sum->refused_limit += info->refused_limit;
+	sum->refused_quota += info->refused_quota;
+	sum->refused_memory += info->refused_memory;
+	sum->wakeups += info->wakeups;
+	sum->most_messages = max(sum->most_messages, info->most_messages);
+	sum->most_bytes = max(sum->most_bytes, info->most_bytes);
+}
+
+static void umpsc_ledger_add_locked(struct umpsc_ledger *ledger,
+				    struct umpsc_info *sum,
+				    struct umpsc_channel *ch)
+{
+	struct umpsc_info info = {};
+
+	lockdep_assert_held(&ledger->lock);
+	umpsc_channel_info(ch, &info);
+	umpsc_info_add(sum, &info);
+}
+
+/* Nobody holds @ch any more: what it counted is final. */
+static void umpsc_ledger_leave(struct umpsc_channel *ch)
+{
+	struct umpsc_ledger *ledger = ch->ledger;
+
+	if (!ledger)
+		return;
+	mutex_lock(&ledger->lock);
+	umpsc_ledger_add_locked(ledger, &ledger->freed, ch);
+	list_del(&ch->in_ledger);
+	mutex_unlock(&ledger->lock);
+	umpsc_ledger_put(ledger);
+}
+
+/**
+ * umpsc_ledger_info - what all channels of a node have counted
+ * @ledger: the node's
+ * @info: out: sums of messages and bytes queued, of those sent, received and
+ *	discarded, of sends refused and of wakeups, and the highest of the high-water
+ *	marks; the rest is 0
+ *
+ * Each channel's figures are of one instant; the channels are asked in turn.
+ */
+void umpsc_ledger_info(struct umpsc_ledger *ledger, struct umpsc_info *info)
+{
+	struct umpsc_channel *ch;
+
+	mutex_lock(&ledger->lock);
+	*info = ledger->freed;
+	list_for_each_entry(ch, &ledger->channels, in_ledger) {
+		umpsc_ledger_add_locked(ledger, info, ch);
+		/* Handles can keep any number of ended channels. */
+		cond_resched();
+	}
+	mutex_unlock(&ledger->lock);
+}
+
 /* ---- Life -------------------------------------------------------------- */
 
 static void umpsc_channel_free_work(struct work_struct *work);
@@ -1725,36 +2990,49 @@ static void umpsc_channel_free_work(struct work_struct *work);
  * @flags: channel flags, checked
  * @limits: its limits; 0 for none
  * @generation: which of its node's channels it is, 0 for a private one
+ * @ledger: its node's, NULL for a private one
  *
- * Return: the channel, with one reference; or ERR_PTR(-ENOMEM).
+ * Return: the channel, with one reference; or -ENOMEM, -EDQUOT.
  */
 struct umpsc_channel *umpsc_channel_new(enum umpsc_life life, u32 flags,
 					const struct umpsc_limits *limits,
-					u64 generation)
+					u64 generation,
+					struct umpsc_ledger *ledger)
 {
 	bool private = life == UMPSC_LIFE_PRIVATE;
 	struct umpsc_channel *ch;
+	u32 account;
+	int err;
 
+	err = umpsc_memory_charge(UMPSC_CHANNEL_MEMORY, &account);
+	if (err)
+		return ERR_PTR(err);
 	ch = kzalloc(sizeof(*ch), UMPSC_GFP);
-	if (!ch)
+	if (!ch) {
+		umpsc_memory_uncharge(UMPSC_CHANNEL_MEMORY, account);
 		return ERR_PTR(-ENOMEM);
+	}
 
 	ch->id = atomic64_inc_return(&umpsc_channel_ids);
 	ch->generation = generation;
 	ch->flags = flags;
 	ch->limits = *limits;
+	ch->account = account;
+	umpsc_channel_init_shapes(ch);
 	kref_init(&ch->ref);
 	refcount_set(&ch->strong, 1);
 	init_waitqueue_head(&ch->rx_wait);
 	init_waitqueue_head(&ch->tx_wait);
 	INIT_WORK(&ch->free_work, umpsc_channel_free_work);
 	mutex_init(&ch->rx_lock);
+	raw_spin_lock_init(&ch->arena_lock);
 	umpsc_queue_init(&ch->q);
 	ch->hold = !private;
 	ch->standing = life == UMPSC_LIFE_STANDING;
 	ch->claimed = private;
 	ch->joined = private;
 	atomic64_inc(&umpsc_channels);
+	umpsc_ledger_enter(ledger, ch);
 	return ch;
 }
 
@@ -1774,8 +3052,10 @@ static void umpsc_channel_release(struct kref *ref)
 
 	/* Its receiver or its node went before, and took what was queued along. */
 	WARN_ON_ONCE(umpsc_queue_len(&ch->q) || ch->memory);
+	umpsc_ledger_leave(ch);
 	atomic64_dec(&umpsc_channels);
 	umpsc_spare_drop(ch);
+	umpsc_memory_uncharge(UMPSC_CHANNEL_MEMORY, ch->account);
 	kfree(ch);
 }
 
@@ -2077,6 +3357,7 @@ void umpsc_channel_info(struct umpsc_channel *ch, struct umpsc_info *info)
 	info->refused_size = ch->refused_size;
 	info->refused_limit = ch->refused_limit;
 	info->refused_memory = ch->refused_memory;
+	info->refused_quota = ch->refused_quota;
 	info->most_messages = ch->most_messages;
 	info->most_bytes = ch->most_bytes;
 	info->memory = ch->memory;
@@ -2096,12 +3377,10 @@ void umpsc_channel_info(struct umpsc_channel *ch, struct umpsc_info *info)
 }
 
 /**
- * umpsc_core_totals - what there is in all channels
- * @channels: out: how many there are
- * @messages: out: queued in them
- * @bytes: out: their payload
+ * umpsc_core_query - the module's limits, and what there is in all channels
+ * @query: out, but for what is not the core's
  */
-void umpsc_core_totals(u64 *channels, u64 *messages, u64 *bytes)
+void umpsc_core_query(struct umpsc_query *query)
 {
 	s64 m = 0, b = 0;
 	int cpu;
@@ -2110,13 +3389,38 @@ void umpsc_core_totals(u64 *channels, u64 *messages, u64 *bytes)
 		m += READ_ONCE(per_cpu(umpsc_totals.messages, cpu));
 		b += READ_ONCE(per_cpu(umpsc_totals.bytes, cpu));
 	}
-	*channels = atomic64_read(&umpsc_channels);
+	query->channels = atomic64_read(&umpsc_channels);
 	/* The CPUs are not read at one instant. */
-	*messages = max(m, 0LL);
-	*bytes = max(b, 0LL);
+	query->messages = max(m, 0LL);
+	query->bytes = max(b, 0LL);
+	query->memory = umpsc_memory_held();
+	query->max_len = umpsc_core_max_len();
+	query->max_bytes = READ_ONCE(umpsc_max_bytes);
+	query->max_user_bytes = READ_ONCE(umpsc_max_user_bytes);
+	query->reserve_bytes = READ_ONCE(umpsc_reserve_bytes);
 }
 
 /* ---- Init and exit ------------------------------------------------------ */
+
+static struct kmem_cache *umpsc_cache_new(unsigned int i)
+{
+	const char *name = umpsc_cache_kinds[i].name;
+	size_t size = umpsc_cache_kinds[i].size - sizeof(void *);
+	/* An arena is found by its address. */
+	size_t align = i == UMPSC_CACHE_PAGE ? PAGE_SIZE : sizeof(void *);
+
+	return kmem_cache_create(name, size, align, SLAB_ACCOUNT,
+				 umpsc_object_init);
+}
+
+static void umpsc_caches_destroy(void)
+{
+	size_t i;
+
+	/* Those that there are. */
+	for (i = 0; i < ARRAY_SIZE(umpsc_caches); i++)
+		kmem_cache_destroy(umpsc_caches[i]);
+}
 
 /**
  * umpsc_core_init - before any other call
@@ -2125,9 +3429,29 @@ void umpsc_core_totals(u64 *channels, u64 *messages, u64 *bytes)
  */
 int umpsc_core_init(void)
 {
+	u64 ram = (u64)totalram_pages() << PAGE_SHIFT;
+	size_t i;
+
+	if (!umpsc_max_bytes)
+		umpsc_max_bytes = ram / 2;
+	if (!umpsc_max_user_bytes)
+		umpsc_max_user_bytes = umpsc_max_bytes / 4;
+	if (!umpsc_reserve_bytes)
+		umpsc_reserve_bytes = ram / 8;
 	atomic64_set(&umpsc_channel_ids, ktime_get_boottime_ns());
+
+	for (i = 0; i < ARRAY_SIZE(umpsc_caches); i++) {
+		umpsc_caches[i] = umpsc_cache_new(i);
+		if (!umpsc_caches[i])
+			goto err_caches;
+	}
 	umpsc_wq = alloc_workqueue("umpsc", WQ_UNBOUND, 0);
-	return umpsc_wq ? 0 : -ENOMEM;
+	if (umpsc_wq)
+		return 0;
+
+err_caches:
+	umpsc_caches_destroy();
+	return -ENOMEM;
 }
 
 /**
@@ -2135,5 +3459,10 @@ int umpsc_core_init(void)
  */
 void umpsc_core_exit(void)
 {
+	/* What is being freed there may fill a stock, which is the last to do so. */
+	flush_workqueue(umpsc_wq);
+	cancel_delayed_work_sync(&umpsc_stocks_work);
 	destroy_workqueue(umpsc_wq);
+	umpsc_stocks_empty();
+	umpsc_caches_destroy();
 }

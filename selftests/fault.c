@@ -1101,6 +1101,44 @@ TEST_LONG(stall, close_does_not_wait_for_a_stalled_sender)
 	EXPECT_END(self->rx);
 }
 
+/* The call has the file: until it is done there is a sender, for UPGRADE as well. */
+TEST_LONG(stall, stalled_sender_whose_descriptor_is_closed_still_counts)
+{
+	int weak = ASSERT_FD(umpsc_downgrade(self->tx, 0)), up;
+	struct umpsc_info info;
+	int i;
+
+	self->args.fd = self->tx;
+	ASSERT_EQ(0,
+		  umpsc_thread_start(&self->t, stalled_send_fn, &self->args));
+	ASSERT_TRUE(stall_hit(&self->s));
+	close_fd(&self->tx);
+	ASSERT_EQ(0, umpsc_info(self->rx, &info));
+	EXPECT_EQ(1, info.strong);
+	EXPECT_EQ(UMPSC_STATE_CLAIMED, info.state);
+	EXPECT_EMPTY(self->rx);
+	EXPECT_POLL(0, self->rx);
+	EXPECT_POLL(0, weak);
+	up = ASSERT_FD(umpsc_upgrade(weak, 0));
+	EXPECT_WRITE(up, "upgraded");
+	EXPECT_TEXT(self->rx, "upgraded");
+	close(up);
+	EXPECT_EMPTY(self->rx);
+
+	ASSERT_TRUE(stall_fill(&self->s, stalled_data(&self->args, &self->b,
+						      self->data)));
+	ASSERT_TRUE(umpsc_thread_join(&self->t));
+	EXPECT_EQ(variant->batch ? 4 : sizeof(self->data), self->t.ret);
+	/* The message first, and then the end. */
+	EXPECT_ERR(ESHUTDOWN, umpsc_upgrade(weak, 0));
+	if (!variant->batch)
+		EXPECT_MESSAGE(self->rx, self->data, sizeof(self->data));
+	for (i = 0; variant->batch && i < 4; i++)
+		EXPECT_MESSAGE(self->rx, self->data, 4096 - UMPSC_RECORD_HDR);
+	EXPECT_END(self->rx);
+	close(weak);
+}
+
 TEST_LONG(stall, killed_stalled_sender_leaves_nothing)
 {
 	struct umpsc_info info;
@@ -1171,6 +1209,41 @@ TEST_LONG(stall, stalled_receive_stops_no_sender_and_no_close)
 		EXPECT_EQ(1, info.received);
 	}
 	EXPECT_EQ(103 - info.received, info.messages);
+}
+
+/* Its file goes with it, not before. */
+TEST_LONG(stall, stalled_receive_whose_descriptor_is_closed_is_finished)
+{
+	struct umpsc_info info;
+
+	EXPECT_WRITE(self->tx, "message");
+	self->args.fd = self->rx;
+	ASSERT_EQ(0, umpsc_thread_start(&self->t, stalled_receive_fn,
+					&self->args));
+	ASSERT_TRUE(stall_hit(&self->s));
+	close_fd(&self->rx);
+	EXPECT_WRITE(self->tx, "discarded");
+	EXPECT_POLL(UMPSC_POLL_OUT, self->tx);
+	ASSERT_EQ(0, umpsc_info(self->tx, &info));
+	EXPECT_EQ(UMPSC_STATE_CLAIMED, info.state);
+	EXPECT_EQ(2, info.messages);
+	EXPECT_FALSE(self->t.done);
+
+	memset(self->data, 0, sizeof(self->data));
+	ASSERT_TRUE(stall_fill(&self->s, self->data));
+	ASSERT_TRUE(umpsc_thread_join(&self->t));
+	EXPECT_EQ(0, memcmp(self->s.map + (variant->batch ? 32 : 0), "message",
+			    7));
+	/* By RECV, the second may have been there in time. */
+	EXPECT_LE(variant->batch ? 1 : 7, self->t.ret);
+	ASSERT_EQ(0, umpsc_info(self->tx, &info));
+	EXPECT_EQ(variant->batch ? self->t.ret : 1, info.received);
+	EXPECT_EQ(2 - info.received, info.discarded);
+	EXPECT_EQ(0, info.memory);
+	EXPECT_EQ(UMPSC_STATE_CLOSED | UMPSC_STATE_RECEIVER_GONE |
+			  UMPSC_STATE_ENDED,
+		  info.state);
+	EXPECT_POLL(POLLERR, self->tx);
 }
 
 TEST_LONG(stall, killed_stalled_receive_takes_nothing)

@@ -632,6 +632,298 @@ TEST_LONG(state, pidfd_getfd_shares_a_handle)
 	LOOK();
 }
 
+/* ---- Closed while another thread waits ----------------------------------------- */
+
+/* Its receive keeps the file: it gets what comes, and then the receiver goes. */
+TEST_LONG(state, receiver_closed_while_another_thread_waits_goes_after_it)
+{
+	/* By read() in one variant, by RECV in the other. */
+	const long syscall = variant->node ? SYS_ioctl : SYS_read;
+	struct umpsc_receive r = {
+		.fd = self->rx,
+		.max = variant->node,
+		.deadline_ns = UMPSC_NO_DEADLINE,
+	};
+	struct umpsc_thread t;
+
+	ASSERT_EQ(0, umpsc_thread_start(&t, umpsc_receive_fn, &r));
+	ASSERT_TRUE(umpsc_thread_asleep(&t, syscall));
+	drop(&self->rx);
+	LOOK();
+	if (variant->node)
+		EXPECT_ERR(EBUSY, umpsc_open(NAME, O_RDONLY));
+	EXPECT_POLL(UMPSC_POLL_OUT, self->tx);
+	EXPECT_TRUE(umpsc_thread_asleep(&t, syscall));
+	EXPECT_FALSE(t.done);
+	LOOK();
+
+	EXPECT_WRITE(self->tx, "last");
+	ASSERT_TRUE(umpsc_thread_join(&t));
+	EXPECT_EQ(r.max ? 1 : 4, t.ret);
+	umpsc_model_send(&self->want, 1, 4);
+	umpsc_model_receive(&self->want, 1, 4);
+	self->want.state = GONE;
+	EXPECT_POLL(POLLERR, self->tx);
+	refuse_to_send(_metadata, self, self->tx);
+}
+
+/* Waits for ERR or HUP, but looks the descriptor up again once it is woken. */
+static long poll_fn(void *arg)
+{
+	struct pollfd p = { .fd = *(int *)arg };
+
+	return poll(&p, 1, UMPSC_PATIENCE * 1000) == 1 ? p.revents : -1;
+}
+
+/* One that is polled counts until the poll is over. */
+TEST_LONG(state, sender_closed_while_another_thread_polls_goes_after_it)
+{
+	int tx = self->tx;
+	struct umpsc_thread t;
+
+	ASSERT_EQ(0, umpsc_thread_start(&t, poll_fn, &tx));
+	ASSERT_TRUE(umpsc_thread_asleep(&t, SYS_poll));
+	drop(&self->tx);
+	LOOK();
+	EXPECT_POLL(0, self->rx);
+	EXPECT_POLL(0, self->weak);
+	EXPECT_FALSE(t.done);
+
+	ASSERT_EQ(0, umpsc_close(self->rx));
+	ASSERT_TRUE(umpsc_thread_join(&t));
+	EXPECT_EQ(POLLNVAL, t.ret);
+	self->want.strong = 0;
+	self->want.state |= CLOSED;
+	LOOK();
+	EXPECT_POLL(POLLERR | POLLHUP, self->weak);
+	EXPECT_END(self->rx);
+}
+
+TEST_LONG(state, weak_sender_closed_while_another_thread_polls_goes_after_it)
+{
+	int weak = self->weak;
+	struct umpsc_thread t;
+
+	ASSERT_EQ(0, umpsc_thread_start(&t, poll_fn, &weak));
+	ASSERT_TRUE(umpsc_thread_asleep(&t, SYS_poll));
+	drop(&self->weak);
+	LOOK();
+	EXPECT_FALSE(t.done);
+	drop(&self->tx);
+	ASSERT_TRUE(umpsc_thread_join(&t));
+	EXPECT_EQ(POLLNVAL, t.ret);
+	self->want.strong = 0;
+	self->want.weak = 0;
+	self->want.state |= ENDED;
+	LOOK();
+}
+
+/* ---- Tokio's tests of weak senders ------------------------------------------------ */
+
+FIXTURE(weak)
+{
+	int rx;
+	int tx;
+};
+
+FIXTURE_SETUP(weak)
+{
+	ASSERT_EQ(0, umpsc_private_with(&self->rx, &self->tx, 0, O_NONBLOCK, 0,
+					NULL));
+}
+
+FIXTURE_TEARDOWN(weak)
+{
+	if (self->rx >= 0)
+		close(self->rx);
+	if (self->tx >= 0)
+		close(self->tx);
+}
+
+static bool send_number(int tx, int n)
+{
+	return write(tx, &n, sizeof(n)) == sizeof(n);
+}
+
+/* The next number, or -1 with errno; errno 0 is the end. */
+static int next_number(int rx)
+{
+	ssize_t ret;
+	int n;
+
+	errno = 0;
+	ret = read(rx, &n, sizeof(n));
+	return ret == sizeof(n) ? n : -1;
+}
+
+/* A weak sender of a clone that is gone by then becomes one as long as there is any. */
+TEST_LONG(weak, weak_unbounded_sender)
+{
+	int weak, up, i;
+
+	up = ASSERT_FD(umpsc_clone(self->tx, 0));
+	weak = ASSERT_FD(umpsc_downgrade(up, 0));
+	close(up);
+	for (i = 0; i < 10; i++)
+		ASSERT_TRUE(send_number(self->tx, i));
+	up = ASSERT_FD(umpsc_upgrade(weak, 0));
+	drop(&self->tx);
+	ASSERT_TRUE(send_number(up, 20));
+	close(up);
+	for (i = 0; i < 10; i++)
+		EXPECT_EQ(i, next_number(self->rx));
+	EXPECT_EQ(20, next_number(self->rx));
+	EXPECT_EQ(-1, next_number(self->rx));
+	EXPECT_EQ(0, errno);
+	EXPECT_ERR(ESHUTDOWN, umpsc_upgrade(weak, 0));
+	close(weak);
+}
+
+/* A receiver that sends to itself, by a weak sender so that it still sees the end. */
+TEST_LONG(weak, actor_weak_unbounded_sender)
+{
+	int weak = ASSERT_FD(umpsc_downgrade(self->tx, 0));
+	int i, n, tx, own = 0, others = 0, status;
+	struct pollfd p = { .fd = self->rx, .events = POLLIN };
+	pid_t client;
+
+	client = fork();
+	ASSERT_LE(0, client);
+	if (!client) {
+		for (i = 0; i < 20; i++)
+			if (!send_number(self->tx, i))
+				_exit(1);
+		_exit(0);
+	}
+	drop(&self->tx);
+	for (;;) {
+		ASSERT_EQ(1, poll(&p, 1, UMPSC_PATIENCE * 1000));
+		n = next_number(self->rx);
+		if (n < 0) {
+			ASSERT_EQ(0, errno);
+			break;
+		}
+		if (n >= 100) {
+			own++;
+			continue;
+		}
+		ASSERT_EQ(others++, n);
+		tx = umpsc_upgrade(weak, 0);
+		if (tx < 0) {
+			/* The clients have all gone, what they sent has not. */
+			ASSERT_EQ(ESHUTDOWN, errno);
+			own++;
+			continue;
+		}
+		ASSERT_TRUE(send_number(tx, 100 + n));
+		close(tx);
+	}
+	EXPECT_EQ(20, others);
+	EXPECT_EQ(20, own);
+	status = umpsc_wait_child(client);
+	EXPECT_EQ(0, status);
+	close(weak);
+}
+
+TEST_LONG(weak, test_msgs_dropped_on_unbounded_rx_drop)
+{
+	int weak = ASSERT_FD(umpsc_downgrade(self->tx, 0)), i;
+	struct umpsc_info info;
+
+	for (i = 0; i < 3; i++)
+		ASSERT_TRUE(send_number(self->tx, i));
+	EXPECT_EQ(0, next_number(self->rx));
+	EXPECT_EQ(1, next_number(self->rx));
+	drop(&self->rx);
+	ASSERT_EQ(0, umpsc_info(weak, &info));
+	EXPECT_EQ(0, info.messages);
+	EXPECT_EQ(0, info.memory);
+	EXPECT_EQ(1, info.discarded);
+	EXPECT_FALSE(send_number(self->tx, 3));
+	EXPECT_EQ(EPIPE, errno);
+	ASSERT_EQ(0, umpsc_info(weak, &info));
+	EXPECT_EQ(0, info.memory);
+	EXPECT_EQ(1, info.refused_closed);
+	close(weak);
+}
+
+TEST_LONG(weak, downgrade_upgrade_unbounded_sender_success)
+{
+	int weak = ASSERT_FD(umpsc_downgrade(self->tx, 0));
+	int up = ASSERT_FD(umpsc_upgrade(weak, 0));
+
+	ASSERT_TRUE(send_number(up, 1));
+	EXPECT_EQ(1, next_number(self->rx));
+	close(up);
+	close(weak);
+}
+
+TEST_LONG(weak, downgrade_upgrade_unbounded_sender_failure)
+{
+	int weak = ASSERT_FD(umpsc_downgrade(self->tx, 0));
+
+	drop(&self->tx);
+	EXPECT_ERR(ESHUTDOWN, umpsc_upgrade(weak, 0));
+	close(weak);
+}
+
+TEST_LONG(weak, downgrade_drop_upgrade_unbounded)
+{
+	int clone = ASSERT_FD(umpsc_clone(self->tx, 0));
+	int weak = ASSERT_FD(umpsc_downgrade(clone, 0));
+
+	close(clone);
+	drop(&self->tx);
+	EXPECT_ERR(ESHUTDOWN, umpsc_upgrade(weak, 0));
+	close(weak);
+}
+
+TEST_LONG(weak, test_tx_count_weak_unbounded_sender)
+{
+	int one = ASSERT_FD(umpsc_downgrade(self->tx, 0));
+	int two = ASSERT_FD(umpsc_downgrade(self->tx, 0));
+
+	drop(&self->tx);
+	EXPECT_ERR(ESHUTDOWN, umpsc_upgrade(one, 0));
+	EXPECT_ERR(ESHUTDOWN, umpsc_upgrade(two, 0));
+	close(one);
+	close(two);
+}
+
+TEST_LONG(weak, is_closed_when_dropping_all_senders_except_weak_senders)
+{
+	int weak = ASSERT_FD(umpsc_downgrade(self->tx, 0));
+	struct umpsc_info info;
+
+	drop(&self->tx);
+	ASSERT_EQ(0, umpsc_info(self->rx, &info));
+	EXPECT_EQ(CLAIMED | ENDED, info.state);
+	EXPECT_POLL(HUP, self->rx);
+	close(weak);
+}
+
+/* Two strong ones and two weak ones, told alike by each; and one less of both. */
+TEST_LONG(weak, unbounded_sender_strong_and_weak_count)
+{
+	struct umpsc_info want = { .state = CLAIMED };
+	int clone = ASSERT_FD(umpsc_clone(self->tx, 0));
+	int weak = ASSERT_FD(umpsc_downgrade(self->tx, 0));
+	int other = ASSERT_FD(umpsc_downgrade(clone, 0));
+
+	want.strong = 2;
+	want.weak = 2;
+	EXPECT_VIEWS(&want, UMPSC_VIEW_SENDER(self->tx),
+		     UMPSC_VIEW_SENDER(clone), UMPSC_VIEW_WEAK(weak),
+		     UMPSC_VIEW_WEAK(other), UMPSC_VIEW_RECEIVER(self->rx));
+	close(clone);
+	close(other);
+	want.strong = 1;
+	want.weak = 1;
+	EXPECT_VIEWS(&want, UMPSC_VIEW_SENDER(self->tx), UMPSC_VIEW_WEAK(weak),
+		     UMPSC_VIEW_RECEIVER(self->rx));
+	close(weak);
+}
+
 /* ---- Same ------------------------------------------------------------------- */
 
 TEST_LONG(state, same_is_1_for_handles_of_one_channel_only)

@@ -149,6 +149,23 @@ fcntl.ioctl(m, 0x4028D503, struct.pack("32sII", b"b", 0, 0))' || fail "REMOVE"
 	reload
 }
 
+# A figure in sysfs that is open keeps nothing, and outlives everything as an error.
+test_unload_with_figures_open() {
+	reload channels=a
+	echo x > "$NODE-a"
+	exec 3< /sys/class/umpsc/umpsc-a/depth 4< /sys/class/umpsc/umpsc-a/sent
+	equal "$(cat <&4)" 1 "messages sent"
+	equal "$(cat "$NODE-a")" x "what came"
+	unload
+	refused cat <&3
+	grep -q 'No such device' error || fail "$(cat error)"
+	reload channels=a
+	refused cat <&3
+	equal "$(cat /sys/class/umpsc/umpsc-a/sent)" 0 "messages sent to the new node"
+	exec 3<&- 4<&-
+	reload
+}
+
 # Twenty times, with use; each channel has an id that none had before it.
 test_twenty_reloads() {
 	ids=
@@ -299,6 +316,7 @@ test_bad_mode_uid_gid() {
 ktap_one "$@"
 ktap_run version region_and_class unload_after_use unload_busy_while_open \
 	unload_busy_with_private_handles unload_busy_with_messages unload_after_node_removed \
+	unload_with_figures_open \
 	twenty_reloads channels many_channels mode_uid_gid permissions mailbox_off max_len \
 	bad_channels bad_mode_uid_gid
 status=$?

@@ -5,6 +5,7 @@
 #include "umpsc_test.h"
 
 #include <sys/epoll.h>
+#include <sys/mount.h>
 
 #define IN UMPSC_POLL_IN
 #define HUP UMPSC_POLL_HUP
@@ -375,6 +376,28 @@ TEST_LONG(node, receiver_that_goes_leaves_err_unless_standing)
 	EXPECT_EQ(POLLERR, poller_end(&p));
 }
 
+/* The hold was all there was: who claims the channel ends it. */
+TEST_LONG(node, claim_of_a_channel_that_was_left_wakes_weak_senders)
+{
+	const bool standing = variant->flags & UMPSC_STANDING;
+	struct poller p = {};
+	int weak;
+
+	self->tx = ASSERT_FD(umpsc_open(NODE, O_WRONLY));
+	weak = ASSERT_FD(umpsc_downgrade(self->tx, 0));
+	close_fd(&self->tx);
+	EXPECT_EVENTS(0, weak);
+	ASSERT_TRUE(poller_start(&p, weak, 0));
+	self->rx = ASSERT_FD(umpsc_open(NODE, O_RDONLY));
+	if (standing) {
+		EXPECT_TRUE(umpsc_thread_asleep(&p.t, SYS_poll));
+		EXPECT_FALSE(p.t.done);
+		ASSERT_EQ(0, umpsc_close(self->rx));
+	}
+	EXPECT_EQ(standing ? POLLERR : POLLHUP, poller_end(&p));
+	close(weak);
+}
+
 TEST_LONG(node, removal_wakes_those_who_poll)
 {
 	struct poller sender = {}, weak = {};
@@ -520,6 +543,118 @@ TEST_LONG(channel, one_wakeup_for_all_sends_between_two_looks)
 	close(ep);
 }
 
+/* ---- Wake-ups as the scheduler sees them ------------------------------------ */
+
+#define TRACING "/sys/kernel/tracing/"
+
+static bool trace_set(const char *name, const char *value)
+{
+	char path[128];
+	ssize_t ret;
+	int fd;
+
+	snprintf(path, sizeof(path), TRACING "%s", name);
+	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	ret = fd < 0 ? -1 : write(fd, value, strlen(value));
+	close(fd);
+	return ret == (ssize_t)strlen(value);
+}
+
+/* From now on the kernel notes each time that somebody wakes @tid. */
+static bool trace_wakings_begin(pid_t tid)
+{
+	char filter[32];
+
+	if (access(TRACING "trace", F_OK))
+		mount("tracefs", TRACING, "tracefs", 0, NULL);
+	snprintf(filter, sizeof(filter), "pid == %d", tid);
+	return trace_set("tracing_on", "0") &&
+	       trace_set("events/sched/sched_waking/filter", filter) &&
+	       trace_set("events/sched/sched_waking/enable", "1") &&
+	       trace_set("trace", "\n") && trace_set("tracing_on", "1");
+}
+
+/* How often that was, or -1. */
+static int trace_wakings_end(void)
+{
+	static char text[1 << 16];
+	char *at = text;
+	int n = 0;
+
+	if (!trace_set("tracing_on", "0") ||
+	    umpsc_read_file(TRACING "trace", text, sizeof(text)) < 0 ||
+	    !trace_set("events/sched/sched_waking/enable", "0") ||
+	    !trace_set("events/sched/sched_waking/filter", "0"))
+		return -1;
+	for (; (at = strstr(at, "sched_waking: ")); at++)
+		n++;
+	return n;
+}
+
+/* Waits in one of three ways, until there is something. */
+struct waiter {
+	long syscall;
+	int rx;
+	int ep;
+};
+
+static long waiter_fn(void *arg)
+{
+	struct waiter *w = arg;
+	unsigned char byte;
+
+	if (w->syscall == SYS_read)
+		return read(w->rx, &byte, 1) == 1 ? POLLIN : -1;
+	if (w->syscall == SYS_poll)
+		return umpsc_poll(w->rx, UMPSC_PATIENCE * 1000) & POLLIN;
+	return epoll_events(w->ep, UMPSC_PATIENCE * 1000);
+}
+
+/*
+ * Who waits sleeps on the CPU on which a thread of higher priority sends, so it does
+ * not look again before the last of them.
+ */
+TEST_LONG(channel, thousand_sends_wake_who_waits_once)
+{
+	static const long syscalls[] = { SYS_read, SYS_poll, SYS_epoll_wait };
+	struct sched_param fifo = { .sched_priority = 10 }, other = {};
+	struct waiter w = { .rx = self->rx };
+	struct umpsc_info before, after;
+	int i, k, sent, wakings;
+	struct umpsc_thread t;
+	bool tracing;
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	/* The thread inherits it. */
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	fcntl(self->rx, F_SETFL, 0);
+	w.ep = ASSERT_FD(epoll_on(self->rx, EPOLLIN));
+	for (k = 0; k < ARRAY_SIZE(syscalls); k++) {
+		w.syscall = syscalls[k];
+		ASSERT_EQ(0, umpsc_thread_start(&t, waiter_fn, &w));
+		ASSERT_TRUE(umpsc_thread_asleep(&t, w.syscall));
+		ASSERT_EQ(0, umpsc_info(self->tx, &before));
+		tracing = trace_wakings_begin(t.tid);
+		EXPECT_EQ(0, sched_setscheduler(0, SCHED_FIFO, &fifo));
+		for (i = 0, sent = 0; i < 1000; i++)
+			sent += write(self->tx, "x", 1);
+		wakings = trace_wakings_end();
+		EXPECT_EQ(0, umpsc_info(self->tx, &after));
+		EXPECT_EQ(0, sched_setscheduler(0, SCHED_OTHER, &other));
+		ASSERT_TRUE(tracing);
+		EXPECT_EQ(1000, sent);
+		EXPECT_EQ(1, wakings);
+		EXPECT_EQ(before.wakeups + 1, after.wakeups);
+		ASSERT_TRUE(umpsc_thread_join(&t));
+		EXPECT_EQ(POLLIN, t.ret);
+		for (i = w.syscall == SYS_read; i < 1000; i++)
+			ASSERT_TRUE(take(self->rx));
+	}
+	close(w.ep);
+}
+
 /* ---- epoll --------------------------------------------------------------- */
 
 TEST_LONG(channel, epoll_level_tells_until_all_is_taken)
@@ -571,6 +706,35 @@ TEST_LONG(channel, epoll_edge_tells_of_each_arrival)
 	EXPECT_EQ(0, epoll_events(ep, 0));
 	EXPECT_WRITE(self->tx, "abc");
 	EXPECT_EQ(EPOLLIN, epoll_events(ep, 0));
+	close(ep);
+}
+
+TEST_LONG(channel, epoll_edge_reader_that_takes_one_sees_every_arrival)
+{
+	int ep = ASSERT_FD(epoll_on(self->rx, EPOLLIN | EPOLLET));
+	int i;
+
+	/* It falls behind by two in three. */
+	for (i = 0; i < 300; i++) {
+		if (i % 3 == 0) {
+			EXPECT_WRITE(self->tx, "a");
+			EXPECT_WRITE(self->tx, "b");
+		}
+		EXPECT_WRITE(self->tx, "c");
+		EXPECT_EQ(EPOLLIN, epoll_events(ep, 0));
+		ASSERT_TRUE(take(self->rx));
+		EXPECT_EQ(0, epoll_events(ep, 0));
+	}
+	/* Waiting, it is woken by the next. */
+	for (i = 0; i < 20; i++) {
+		struct umpsc_thread t;
+
+		ASSERT_TRUE(epoller_start(&t, &ep));
+		EXPECT_WRITE(self->tx, "late");
+		ASSERT_TRUE(umpsc_thread_join(&t));
+		EXPECT_EQ(EPOLLIN, t.ret);
+		ASSERT_TRUE(take(self->rx));
+	}
 	close(ep);
 }
 

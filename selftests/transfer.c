@@ -1140,6 +1140,30 @@ TEST_LONG(channel, recv_fills_up_to_the_buffer_and_never_splits)
 	umpsc_batch_free(&b);
 }
 
+/* Small ones share pages; the slabs that these are in may hold more than pages. */
+TEST_LONG(channel, backlog_of_thousands_of_small_messages_is_received_as_sent)
+{
+	unsigned char data[128];
+	size_t len;
+	int round, i;
+
+	for (round = 0; round < 3; round++) {
+		for (i = 0; i < 3000; i++) {
+			len = 1 + i % sizeof(data);
+			umpsc_fill(data, len, i);
+			ASSERT_EQ(len, write(self->tx, data, len));
+			umpsc_model_send(&self->m, 1, len);
+		}
+		for (i = 0; i < 3000; i++) {
+			len = 1 + i % sizeof(data);
+			umpsc_fill(data, len, i);
+			EXPECT_MESSAGE(self->rx, data, len);
+			umpsc_model_receive(&self->m, 1, len);
+		}
+		EXPECT_STATE(self->rx, UMPSC_ROLE_RECEIVER, &self->m);
+	}
+}
+
 TEST_LONG(channel, recv_takes_a_batch_of_many_pages_at_once)
 {
 	const __u32 count = 20000;

@@ -7,6 +7,9 @@
  * kin compare the whole state of a channel as INFO tells it with a model, a
  * struct umpsc_info that the test carries along (umpsc_model_send() and so on).
  *
+ * With libumpsc's <umpsc.h> included first, its calls take the place of the
+ * wrappers, and of what is made of them.
+ *
  * Use TEST_LONG, so that slow emulation has time, and _metadata is shared with
  * forked children, which may therefore assert too.  Threads must not.
  */
@@ -183,6 +186,8 @@ static inline int umpsc_assert_fd(struct __test_metadata *_metadata, int line,
 
 /* @call returns a file descriptor, which is the value. */
 #define ASSERT_FD(call) umpsc_assert_fd(_metadata, __LINE__, #call, call)
+
+#ifndef _UMPSC_H
 
 /* ---- Calls ------------------------------------------------------------- */
 
@@ -389,6 +394,8 @@ static inline int umpsc_node_remove(const char *name)
 	return ret;
 }
 
+#endif /* _UMPSC_H */
+
 /* Open file descriptors of this process. */
 static inline int umpsc_count_fds(void)
 {
@@ -522,6 +529,8 @@ static inline void umpsc_expect_poll(struct __test_metadata *_metadata,
 #define EXPECT_POLL(events, fd) \
 	umpsc_expect_poll(_metadata, __LINE__, events, fd)
 
+#ifndef _UMPSC_H
+
 /* ---- Batches ----------------------------------------------------------- */
 
 /* A packed batch under construction; starts as {}, ends with umpsc_batch_free(). */
@@ -595,6 +604,8 @@ umpsc_batch_next(const void *buf, size_t used, size_t *pos)
 	*pos += size;
 	return r;
 }
+
+#endif /* _UMPSC_H */
 
 /* ---- The whole state --------------------------------------------------- */
 
@@ -829,6 +840,8 @@ static inline void umpsc_expect_write(struct __test_metadata *_metadata,
 #define EXPECT_WRITE(fd, string) \
 	umpsc_expect_write(_metadata, __LINE__, fd, string)
 
+#ifndef _UMPSC_H
+
 /* RECV without waiting gives this message, well-formed; returns its header. */
 static inline struct umpsc_record
 umpsc_expect_message(struct __test_metadata *_metadata, int line, int fd,
@@ -938,6 +951,8 @@ static inline void umpsc_expect_end(struct __test_metadata *_metadata, int line,
 
 #define EXPECT_END(fd) umpsc_expect_end(_metadata, __LINE__, fd)
 
+#endif /* _UMPSC_H */
+
 /* ---- Threads and processes --------------------------------------------- */
 
 /*
@@ -1028,6 +1043,8 @@ static inline bool umpsc_thread_join(struct umpsc_thread *t)
 	return !pthread_timedjoin_np(t->thread, NULL, &ts);
 }
 
+#ifndef _UMPSC_H
+
 /* A receive for umpsc_thread_start(umpsc_receive_fn): RECV, or read() when !max. */
 struct umpsc_receive {
 	alignas(8) unsigned char buf[4096];
@@ -1048,6 +1065,8 @@ static inline long umpsc_receive_fn(void *arg)
 	return umpsc_recv(r->fd, r->buf, sizeof(r->buf), r->max, r->deadline_ns,
 			  &r->used, &r->need);
 }
+
+#endif /* _UMPSC_H */
 
 /* ---- Patterns ---------------------------------------------------------- */
 

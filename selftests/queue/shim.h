@@ -7,6 +7,8 @@
  * store, and the lock orders what its holders do and nothing else.  The lock knows
  * its holder, and lockdep_assert_held() aborts for anybody else.
  *
+ * SHIM_MEASURE leaves nothing but what the kernel does: no perturbation, no holder.
+ *
  * For twins that have to be found out: BROKEN_RELEASE and BROKEN_ACQUIRE make these
  * relaxed, BROKEN_LOCK makes the lock let everybody in.
  */
@@ -57,6 +59,7 @@ static inline void shim_relax(void)
 /* Called between the accesses that matter: now and then, leave time for others. */
 static inline void shim_perturb(void)
 {
+#ifndef SHIM_MEASURE
 	u32 dice = shim_random();
 	u32 n;
 
@@ -65,6 +68,7 @@ static inline void shim_perturb(void)
 	else if (!(dice % 16))
 		for (n = dice >> 25; n; n--)
 			shim_relax();
+#endif
 }
 
 /* Any load or store of the header that orders something. */
@@ -120,12 +124,14 @@ static inline void raw_spin_lock(raw_spinlock_t *lock)
 		}
 	}
 #endif
+#ifndef SHIM_MEASURE
 	__atomic_store_n(&lock->owner, &shim_self, __ATOMIC_RELAXED);
+#endif
 }
 
 static inline bool shim_lock_is_held(raw_spinlock_t *lock)
 {
-#ifdef BROKEN_LOCK
+#if defined(BROKEN_LOCK) || defined(SHIM_MEASURE)
 	return true;
 #endif
 	return __atomic_load_n(&lock->owner, __ATOMIC_RELAXED) == &shim_self;
@@ -145,8 +151,10 @@ static inline void shim_assert(bool ok, const char *file, int line,
 
 static inline void raw_spin_unlock(raw_spinlock_t *lock)
 {
+#ifndef SHIM_MEASURE
 	lockdep_assert_held(lock);
 	__atomic_store_n(&lock->owner, NULL, __ATOMIC_RELAXED);
+#endif
 	__atomic_store_n(&lock->locked, false, __ATOMIC_RELEASE);
 }
 

@@ -67,7 +67,8 @@ kernel_dir() {
 
 part_cached() {
 	case $1 in
-	python) [ -d "$CACHE/python" ] ;;
+	none) ;;
+	python) [ -d "$CACHE/python/usr/lib/python3.11/asyncio/__pycache__" ] ;;
 	lint) [ -d "$CACHE/lint" ] ;;
 	*) kernel_dir "$1" > /dev/null ;;
 	esac
@@ -84,7 +85,7 @@ needs_source() {
 # Download in MB, rounded up; only ever shown.
 part_megabytes() {
 	case $1 in
-	python) echo 4 ;;
+	python) echo 6 ;;
 	6.1*) echo 85 ;;
 	*) echo 125 ;;
 	esac

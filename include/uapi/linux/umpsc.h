@@ -230,6 +230,13 @@ struct umpsc_remove_args {
  * @channels: channels that exist
  * @messages: messages queued in all of them
  * @bytes: their payload
+ * @memory: bytes of kernel memory that messages, channels and handles hold, slack
+ *	included
+ * @max_bytes: most of these (EDQUOT)
+ * @max_user_bytes: most of these for one user, by the real uid that sent or opened,
+ *	unless it has CAP_SYS_RESOURCE (EDQUOT)
+ * @reserve_bytes: available memory of the machine below which @memory does not grow
+ *	(ENOMEM)
  */
 struct umpsc_query {
 	__u32 abi;
@@ -240,6 +247,10 @@ struct umpsc_query {
 	__u64 channels;
 	__u64 messages;
 	__u64 bytes;
+	__u64 memory;
+	__u64 max_bytes;
+	__u64 max_user_bytes;
+	__u64 reserve_bytes;
 };
 
 /* umpsc_info.role */
@@ -282,7 +293,8 @@ struct umpsc_query {
  * @refused_memory: with ENOMEM
  * @most_messages: most messages ever queued at a time
  * @most_bytes: most payload
- * @memory: bytes of kernel memory that the queued messages hold, slack included
+ * @memory: bytes of kernel memory that the queued messages hold, slack included; of a
+ *	page that small ones share, each its part
  * @wakeups: times that a send woke a waiting receiver
  * @oldest_ns: age of the oldest queued message in ns, with UMPSC_TIMESTAMP, else 0
  * @limits: the channel's limits
@@ -333,7 +345,7 @@ struct umpsc_info {
 /*
  * CHANNEL, on a manager: a private channel (Tokio: unbounded_channel).  It
  * starts with one sender.  Both files are close-on-exec.
- * EINVAL; EMFILE, ENFILE: no room for two files; ENOMEM.
+ * EINVAL; EMFILE, ENFILE: no room for two files; ENOMEM; EDQUOT.
  */
 #define UMPSC_IOC_CHANNEL _IOWR(UMPSC_IOC_TYPE, 0x01, struct umpsc_channel_args)
 
@@ -358,7 +370,8 @@ struct umpsc_info {
  * or on an error none.  EPIPE: the receiver closed or went; EINVAL: a record is
  * malformed or does not end inside the batch; EMSGSIZE: a message above the
  * channel's or the module's limit, or a batch above 2 GiB; ENOBUFS: the
- * channel's limit; ENOMEM.
+ * channel's limit; EDQUOT: the user's quota or the module's ceiling; ENOMEM: memory
+ * is refused by the kernel, the memory cgroup or the module's reserve.
  */
 #define UMPSC_IOC_SEND _IOW(UMPSC_IOC_TYPE, 0x10, struct umpsc_send_args)
 
@@ -368,7 +381,7 @@ struct umpsc_info {
  * on a weak sender: a sender; ESHUTDOWN once there is no strong sender left
  * (Tokio: upgrade).  SENDER, on the receiver: a sender; ESHUTDOWN likewise.
  * The argument is 0 or O_NONBLOCK, else EINVAL.  Returns the new fd, which is
- * close-on-exec.  EMFILE, ENFILE, ENOMEM.
+ * close-on-exec.  EMFILE, ENFILE, ENOMEM, EDQUOT.
  */
 #define UMPSC_IOC_CLONE _IO(UMPSC_IOC_TYPE, 0x11)
 #define UMPSC_IOC_DOWNGRADE _IO(UMPSC_IOC_TYPE, 0x12)
