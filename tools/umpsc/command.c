@@ -2,9 +2,11 @@
 /*
  * umpsc, the command: see umpsc(1)
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "root.h"
@@ -132,10 +134,24 @@ static const struct command *command_find(const char *name)
 	misused(NULL, "there is no command '%s'", name);
 }
 
+/*
+ * What is opened must not become standard output because there is none: in its place
+ * goes what cannot be written, or read.
+ */
+static void standard_files(void)
+{
+	int fd;
+
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			open("/dev/null", fd ? O_RDONLY : O_WRONLY);
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *command;
 
+	standard_files();
 	if (argc < 2) {
 		print_help(stderr);
 		return STATUS_USAGE;

@@ -136,10 +136,7 @@ static int create(int argc, char **argv)
 	if (argc - optind != 1)
 		misused(&command_create, "it takes one NAME");
 
-	node = node_parse(&command_create, argv[optind]);
-	if (!strcmp(node.device, "umpsc"))
-		misused(&command_create,
-			"/dev/umpsc comes with the module; another NAME");
+	node = node_named(&command_create, argv[optind]);
 	memcpy(args.name, node.name, strlen(node.name));
 
 	first = node_parse(&command_create, "umpsc");

@@ -180,20 +180,67 @@ void check_nodes(void)
 
 /* ---- Limits ----------------------------------------------------------------- */
 
-static void check_max_len(void)
+/* Of these three nothing can be sent where one is 0. */
+static void check_ceilings(void)
 {
-	char text[HUMAN_MAX];
-	uint64_t max_len;
+	static const struct {
+		const char *name;
+		const char *what;
+	} ceilings[] = {
+		{ "max_len", "a message" },
+		{ "max_bytes", "all channels" },
+		{ "max_user_bytes", "a user's messages" },
+	};
+	char *path, text[HUMAN_MAX];
+	uint64_t value;
+	size_t i;
 
-	if (!root_number(PARAMETERS "max_len", &max_len))
+	for (i = 0; i < ARRAY_SIZE(ceilings); i++) {
+		path = text_format(PARAMETERS "%s", ceilings[i].name);
+		if (root_number(path, &value) && !value) {
+			check_found(PROBLEM, "limit-0",
+				    "nothing can be sent, the module's %s is 0",
+				    ceilings[i].name);
+			check_remedy("echo BYTES > %s", path);
+		} else if (root_number(path, &value)) {
+			check_ok("%s may have up to %s", ceilings[i].what,
+				 human_bytes(value, text));
+		}
+		free(path);
+	}
+}
+
+/* Memory that programs can still get, in bytes; 0 where it cannot be told. */
+static uint64_t memory_available(void)
+{
+	char *text = root_read("/proc/meminfo", NULL), *line;
+	unsigned long long kib = 0;
+
+	line = text ? strstr(text, "MemAvailable:") : NULL;
+	if (line && sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
+		kib = 0;
+	free(text);
+	return kib * 1024;
+}
+
+static void check_reserve(void)
+{
+	char there[HUMAN_MAX], reserve[HUMAN_MAX];
+	uint64_t value, available = memory_available();
+
+	if (!root_number(PARAMETERS "reserve_bytes", &value) || !available)
 		return;
-	if (max_len) {
-		check_ok("messages up to %s", human_bytes(max_len, text));
+	human_bytes(available, there);
+	human_bytes(value, reserve);
+	if (available >= value) {
+		check_ok("%s of memory available, %s of it reserved", there,
+			 reserve);
 		return;
 	}
-	check_found(PROBLEM, "max-len-0",
-		    "no message can be sent, since the module's max_len is 0");
-	check_remedy("echo 16777216 > " PARAMETERS "max_len");
+	check_found(WARNING, "no-memory",
+		    "%s of memory available, less than the reserve of %s",
+		    there, reserve);
+	check_remedy("until there is more, sends can fail; see umpsc stat");
 }
 
 static void check_full(const struct node *node, const struct figures *f)
@@ -238,7 +285,8 @@ void check_limits(void)
 	struct figures f;
 	size_t n, i;
 
-	check_max_len();
+	check_ceilings();
+	check_reserve();
 	n = node_list(&nodes);
 	for (i = 0; i < n; i++) {
 		if (node_figures(&nodes[i], &f)) {

@@ -140,28 +140,39 @@ static struct node node_of_path(const struct command *command, const char *path)
 	return node;
 }
 
+struct node node_named(const struct command *command, const char *name)
+{
+	char *device = text_format(PREFIX "%s", name);
+	struct node node;
+
+	if (!node_of_device(&node, device))
+		misused(command,
+			"'%s' is no name: 1 to %d of the characters A-Z a-z 0-9 _ -",
+			name, UMPSC_NAME_MAX);
+	free(device);
+	return node;
+}
+
 struct node node_parse(const struct command *command, const char *text)
 {
-	char *device = text_format(PREFIX "%s", text);
-	struct node node;
-	bool ok;
+	struct node node = {};
+	char *device;
 
-	if (strchr(text, '/')) {
-		free(device);
+	if (strchr(text, '/'))
 		return node_of_path(command, text);
+	if (!strcmp(text, FIRST)) {
+		node_of_device(&node, text);
+		return node;
 	}
 	/* As /dev and /sys have it, which is what one copies from there. */
-	if (!strcmp(text, FIRST) ||
-	    (!strncmp(text, PREFIX, strlen(PREFIX)) && !device_exists(device)))
-		ok = node_of_device(&node, text);
-	else
-		ok = node_of_device(&node, device);
+	device = text_format(PREFIX "%s", text);
+	if (!strncmp(text, PREFIX, strlen(PREFIX)) && !device_exists(device) &&
+	    node_of_device(&node, text)) {
+		free(device);
+		return node;
+	}
 	free(device);
-	if (!ok)
-		misused(command,
-			"'%s' is not a node's name: 1 to %d of the characters A-Z a-z 0-9 _ -",
-			text, UMPSC_NAME_MAX);
-	return node;
+	return node_named(command, text);
 }
 
 void node_missing(const struct node *node)

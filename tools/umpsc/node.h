@@ -94,6 +94,9 @@ static inline uint64_t figure_value(const struct figures *figures,
 /* Is the module loaded? */
 bool module_loaded(void);
 
+/* The node /dev/umpsc-@name; ends the command if @name cannot be one. */
+struct node node_named(const struct command *command, const char *name);
+
 /* The node that the user calls @text; ends the command if it cannot be one. */
 struct node node_parse(const struct command *command, const char *text);
 

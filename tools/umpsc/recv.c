@@ -6,6 +6,7 @@
  * the taking of a message and its writing.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -387,6 +388,8 @@ static int recv_run(int argc, char **argv)
 	/* Even to open the node would discard what is there. */
 	if (!r.left)
 		return STATUS_OK;
+	if (!r.exec && (fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY)
+		die(STATUS_FAILED, "standard output: %s", strerror(EBADF));
 	counted = r.left != UINT64_MAX;
 	r.size = output_is_stream() ? BATCH_STREAM : BATCH_FILE;
 	r.memory = allocate(r.size);

@@ -66,6 +66,7 @@ static const struct option options[] = {
  * @input: the file at hand
  * @batch: messages of it that are not yet sent
  * @batch_first: number of the first of these in the file
+ * @pending: bytes of these
  * @sent: messages that were accepted
  * @done_bytes: bytes of the files before this one
  * @progress: what the user sees of it
@@ -82,6 +83,7 @@ struct sending {
 	struct input input;
 	struct umpsc_batch batch;
 	uint64_t batch_first;
+	uint64_t pending;
 	uint64_t sent;
 	uint64_t done_bytes;
 	struct progress progress;
@@ -147,6 +149,15 @@ static void __attribute__((noreturn)) too_long(struct sending *s)
 
 /* ---- Sending ------------------------------------------------------------- */
 
+/* @bytes of the batch, @messages, were accepted. */
+static void count_sent(struct sending *s, uint64_t messages, uint64_t bytes)
+{
+	s->sent += messages;
+	s->pending -= bytes;
+	progress_update(&s->progress,
+			s->done_bytes + s->input.bytes - s->pending, s->sent);
+}
+
 /* Full: may be tried again after a while? */
 static bool is_full(int error)
 {
@@ -175,7 +186,7 @@ static void send_one(struct sending *s, const struct umpsc_message *m,
 		wait_for_room(s, errno, again);
 		again = true;
 	}
-	s->sent++;
+	count_sent(s, 1, m->len);
 }
 
 /* There is no room for all of it at a time, but perhaps for one after the other. */
@@ -207,9 +218,10 @@ static void flush_batch(struct sending *s)
 	while (s->batch.count) {
 		n = umpsc_send_batch(s->sender, &s->batch);
 		if (n >= 0) {
-			s->sent += n;
+			count_sent(s, n, s->pending);
 			umpsc_batch_clear(&s->batch);
-		} else if (is_full(errno) && !s->batch_count) {
+		} else if (is_full(errno) && !s->batch_count &&
+			   s->batch.count > 1) {
 			send_singly(s);
 			umpsc_batch_clear(&s->batch);
 		} else if (is_full(errno) && s->wait && !never_fits(s)) {
@@ -219,7 +231,6 @@ static void flush_batch(struct sending *s)
 			send_failed(s, s->batch_first, errno);
 		}
 	}
-	progress_update(&s->progress, s->done_bytes + s->input.bytes, s->sent);
 }
 
 static bool batch_full(const struct sending *s)
@@ -235,6 +246,7 @@ static void add_message(struct sending *s, const char *data, size_t len)
 		s->batch_first = s->input.number;
 	if (umpsc_batch_add(&s->batch, data, len))
 		send_failed(s, s->input.number, errno);
+	s->pending += len;
 	if (batch_full(s))
 		flush_batch(s);
 }

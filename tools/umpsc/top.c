@@ -344,20 +344,19 @@ static void show_plain(struct watching *w)
 	stdout_done();
 }
 
-/* The lines of @text, cut to @width, each over what was there before. */
-static void draw_lines(const char *text, size_t width, FILE *out)
+/* @rows lines of @text, cut to @width, each over what was there before. */
+static void draw_lines(const char *text, size_t width, size_t rows, FILE *out)
 {
-	const char *line;
-	size_t len;
-	int n = 0;
+	const char *line = text;
+	size_t len, n;
 
 	fputs("\033[H", out);
-	for (line = text; *line; line += len + (line[len] == '\n'), n++) {
+	for (n = 0; *line && n < rows; line += len + (line[len] == '\n'), n++) {
 		len = strcspn(line, "\n");
 		if (n)
 			fputs("\r\n", out);
 		/* The third line are the titles. */
-		fprintf(out, "%s%.*s%s\033[K", n == 2 ? "\033[7m" : "",
+		fprintf(out, "\033[K%s%.*s%s", n == 2 ? "\033[7m" : "",
 			(int)(len < width ? len : width), line,
 			n == 2 ? "\033[0m" : "");
 	}
@@ -382,7 +381,7 @@ static void show_screen(struct watching *w)
 	if (w->look.count > room)
 		fprintf(out, "... and %zu more", w->look.count - room);
 	fclose(out);
-	draw_lines(text, width, stdout);
+	draw_lines(text, width, rows, stdout);
 	free(text);
 	stdout_done();
 }
