@@ -708,7 +708,8 @@ static int umpsc_account_charge_locked(struct umpsc_account *account,
 	u64 word;
 
 	lockdep_assert_held(&umpsc_accounts_lock);
-	if (!umpsc_charge_fits_locked(account->user, all, exempt))
+	/* Beyond the quota not: not all of a user's tasks are exempt. */
+	if (exempt || !umpsc_charge_fits_locked(account->user, all, false))
 		all = bytes;
 	if (!umpsc_charge_fits_locked(account->user, all, exempt)) {
 		if (!account->bytes)
@@ -794,13 +795,13 @@ static int umpsc_charge_account(size_t bytes, u32 *id)
 			if (parts.account && parts.user)
 				continue;
 			err = -ENOMEM;
-		} else if (err == -EDQUOT && !emptied) {
-			emptied = true;
-			umpsc_stocks_empty();
-			continue;
 		} else if (err == -EDQUOT && !exempt &&
 			   capable(CAP_SYS_RESOURCE)) {
 			exempt = true;
+			continue;
+		} else if (err == -EDQUOT && !emptied) {
+			emptied = true;
+			umpsc_stocks_empty();
 			continue;
 		}
 		break;
