@@ -26,7 +26,7 @@ TOOL_PROGRAMS += build/tools/umpsc-bench
 USER_DEPENDS := $(wildcard include/uapi/linux/*.h selftests/*.h selftests/*/*.h tools/demo/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: module modules_install programs selftests tools demo check mutants bench vm lint fetch clean help
+.PHONY: module modules_install programs selftests tools demo check check-debug mutants bench vm lint fetch clean help
 
 module: $(MODULE_DIR)/umpsc.ko
 
@@ -35,10 +35,12 @@ help:
 	@echo 'make demo       several processes stream text files through /dev/umpsc, in a virtual machine'
 	@echo '                (SABOTAGE=drop|double|swap spoils one line, and it must fail)'
 	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
+	@echo 'make check-debug   all tests on a 6.12 that watches itself, with faults injected, and on PREEMPT_RT'
+	@echo '                (built from Debian sources, about 10 minutes the first time)'
 	@echo 'make bench      what a message costs, against pipes, sockets and queues, on both kernels'
 	@echo '                (NATIVE=1: on this one, in nanoseconds; PLOT=1: draw it; BENCH=...: options)'
 	@echo 'make mutants    break the module on purpose, and see the tests notice (MUTANTS=NAME...)'
-	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|ABI)'
+	@echo 'make vm         a shell in a virtual machine with the module loaded (KERNEL=6.1|6.12|rt|debug|ABI)'
 	@echo 'make lint       checkpatch, clang-format, sparse, warnings, shellcheck'
 	@echo 'make fetch      fill the cache (~/.cache/umpsc) with the current kernels; it can be copied'
 	@echo 'make lib        libumpsc, shared and static, in build/lib'
@@ -66,7 +68,7 @@ tools: $(TOOL_PROGRAMS)
 include tools/lib/lib.mk
 include tools/umpsc/command.mk
 
-build/selftests/uring: TEST_LIBRARIES := -luring
+build/selftests/uring build/selftests/sweep: TEST_LIBRARIES := -luring
 build/selftests/library build/selftests/library32: USER_CFLAGS += -Itools/lib -Wl,--wrap=malloc,--wrap=realloc,--wrap=free
 build/selftests/library: TEST_LIBRARIES := $(LIB_STATIC)
 build/selftests/library: $(LIB_STATIC)
@@ -98,6 +100,9 @@ demo:
 
 check:
 	@tools/check
+
+check-debug:
+	@tools/check debug rt
 
 mutants:
 	@tools/mutants $(MUTANTS)

@@ -795,16 +795,6 @@ TEST_LONG(node, concurrent_create_open_and_remove_leave_nothing_behind)
 
 /* ---- What keeps the module loaded ------------------------------------------------------ */
 
-static long references(void)
-{
-	char text[32];
-
-	if (umpsc_read_file("/sys/module/umpsc/refcnt", text, sizeof(text)) <=
-	    0)
-		return -1;
-	return atol(text);
-}
-
 FIXTURE(reference)
 {
 	long base;
@@ -816,7 +806,7 @@ FIXTURE_SETUP(reference)
 	umpsc_node_remove(OTHER);
 	ASSERT_EQ(0, umpsc_node_create(NAME, 0, NULL));
 	ASSERT_EQ(0, umpsc_node_create(OTHER, UMPSC_STANDING, NULL));
-	self->base = references();
+	self->base = umpsc_module_refs();
 	ASSERT_LE(0, self->base);
 }
 
@@ -824,7 +814,7 @@ FIXTURE_TEARDOWN(reference)
 {
 	umpsc_node_remove(NAME);
 	umpsc_node_remove(OTHER);
-	EXPECT_TRUE(UMPSC_UNTIL(references() == self->base));
+	EXPECT_TRUE(UMPSC_UNTIL(umpsc_module_refs() == self->base));
 }
 
 /* The module has @more references than before the test. */
@@ -834,10 +824,10 @@ FIXTURE_TEARDOWN(reference)
 static void expect_references(struct __test_metadata *_metadata, int line,
 			      long want)
 {
-	EXPECT_TRUE(UMPSC_UNTIL(references() == want))
+	EXPECT_TRUE(UMPSC_UNTIL(umpsc_module_refs() == want))
 	{
-		TH_LOG("... %ld references, not %ld, line %d", references(),
-		       want, line);
+		TH_LOG("... %ld references, not %ld, line %d",
+		       umpsc_module_refs(), want, line);
 	}
 }
 
@@ -857,7 +847,7 @@ TEST_LONG(reference, every_open_handle_holds_the_module)
 
 	for (i = 0; i < 3; i++) {
 		fd = ASSERT_FD(umpsc_open(NAME, i)); /* 0, 1, 2: all modes */
-		EXPECT_LT(self->base, references());
+		EXPECT_LT(self->base, umpsc_module_refs());
 		close(fd);
 		EXPECT_REFERENCES(0);
 	}
@@ -865,11 +855,11 @@ TEST_LONG(reference, every_open_handle_holds_the_module)
 	ASSERT_EQ(0, umpsc_channel(manager, &args));
 	close(manager);
 	weak = ASSERT_FD(umpsc_downgrade(args.sender_fd, 0));
-	EXPECT_LE(self->base + 3, references());
+	EXPECT_LE(self->base + 3, umpsc_module_refs());
 	close(args.sender_fd);
-	EXPECT_LE(self->base + 2, references());
+	EXPECT_LE(self->base + 2, umpsc_module_refs());
 	close(args.receiver_fd);
-	EXPECT_LE(self->base + 1, references());
+	EXPECT_LE(self->base + 1, umpsc_module_refs());
 	close(weak);
 	EXPECT_REFERENCES(0);
 }
@@ -939,7 +929,7 @@ TEST_LONG(reference, remove_gives_it_back)
 	EXPECT_WRITE(tx, "discarded");
 	EXPECT_EQ(0, umpsc_node_remove(OTHER));
 	EXPECT_ERR(EPIPE, write(tx, "late", 4));
-	EXPECT_LT(self->base, references());
+	EXPECT_LT(self->base, umpsc_module_refs());
 	close(tx);
 	EXPECT_REFERENCES(0);
 }

@@ -65,6 +65,29 @@
 #define UMPSC_TEST_TIMEOUT 120
 #define UMPSC_PATIENCE 40
 
+/*
+ * How many times as slow as usual the machine is, as UMPSC_SLOW tells: tests have so
+ * much longer, and those whose time is a matter of size do so much less.
+ */
+static inline unsigned int umpsc_slow(void)
+{
+	const char *slow = getenv("UMPSC_SLOW");
+	int n = slow ? atoi(slow) : 1;
+
+	return n > 0 ? n : 1;
+}
+
+/* After the harness has registered all tests. */
+static void __attribute__((constructor)) umpsc_stretch_timeouts(void)
+{
+	struct __fixture_metadata *f;
+	struct __test_metadata *t;
+
+	for (f = __fixture_list; f; f = f->next)
+		for (t = f->tests; t; t = t->next)
+			t->timeout *= umpsc_slow();
+}
+
 #define TEST_LONG(fixture, name) \
 	TEST_F_TIMEOUT(fixture, name, UMPSC_TEST_TIMEOUT)
 
@@ -408,6 +431,17 @@ static inline ssize_t umpsc_read_file(const char *path, char *buf, size_t size)
 	close(fd);
 	buf[n] = 0;
 	return n;
+}
+
+/* What keeps the module loaded: how many files and nodes, or -1. */
+static inline long umpsc_module_refs(void)
+{
+	char text[32];
+
+	if (umpsc_read_file("/sys/module/umpsc/refcnt", text, sizeof(text)) <=
+	    0)
+		return -1;
+	return atol(text);
 }
 
 /* What /proc/self/fd says of @fd. */

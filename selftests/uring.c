@@ -332,16 +332,6 @@ static struct umpsc_info info_of(int fd)
 	return info;
 }
 
-static long module_refs(void)
-{
-	char text[32];
-
-	if (umpsc_read_file("/sys/module/umpsc/refcnt", text, sizeof(text)) <=
-	    0)
-		return -1;
-	return atol(text);
-}
-
 static __u64 module_channels(int fd)
 {
 	struct umpsc_query q;
@@ -1122,7 +1112,7 @@ TEST_LONG(channel, ring_that_goes_leaves_nothing_behind)
 	int weak = ASSERT_FD(umpsc_downgrade(self->tx, 0));
 	struct umpsc_info before;
 	__u64 channels = module_channels(manager);
-	long refs = module_refs();
+	long refs = umpsc_module_refs();
 
 	ASSERT_LE(0, refs);
 	/* A registered file goes last of all, and INFO tells. */
@@ -1148,7 +1138,7 @@ TEST_LONG(channel, ring_that_goes_leaves_nothing_behind)
 	EXPECT_TRUE(info_of(self->tx).state & UMPSC_STATE_RECEIVER_GONE);
 	close_fd(&self->tx);
 	/* The receiver, the sender and the weak one. */
-	EXPECT_TRUE(UMPSC_UNTIL(module_refs() == refs - 3));
+	EXPECT_TRUE(UMPSC_UNTIL(umpsc_module_refs() == refs - 3));
 	EXPECT_TRUE(UMPSC_UNTIL(module_channels(manager) == channels - 1));
 	close(manager);
 }

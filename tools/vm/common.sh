@@ -34,15 +34,30 @@ require_debian() {
 
 # --- the cache -------------------------------------------------------------
 # kernels/ABI holds vmlinuz (vmlinux too, where possible) and build (the headers); kernels/6.1, 6.12 and rt
-# are links to the ABI fetched last.  A directory put there by other means
-# (kernels/debug, say) is a kernel like any other.
+# are links to the ABI fetched last.  A directory put there by other means is a kernel like any other.
+# The kernels that are built here are called VERSION-FLAVOUR-KEY, as they call themselves; the key is
+# of what they were built by, so that each checkout finds its own.
+
+# The flavours built here: their configuration is tools/vm/kernel/base.config and FLAVOUR.config.
+BUILT=(debug kcsan)
+
+is_built() {
+	[[ " ${BUILT[*]} " = *" $1 "* ]]
+}
+
+kernel_key() {
+	cat "$ROOT"/tools/vm/kernel/{build,base.config,"$1.config"} | sha256sum | head -c 8
+}
 
 # The directory of a kernel: a flavour, an ABI, or an ABI without -amd64.
 kernel_dir() {
-	local name dir
-	for name in "$1" "$1-amd64"; do
+	local name names=("$1" "$1-amd64") dir
+	if is_built "$1"; then
+		mapfile -t names < <(cd "$CACHE/kernels" 2> /dev/null && printf '%s\n' *-"$1-$(kernel_key "$1")" | sort -rV)
+	fi
+	for name in "${names[@]}"; do
 		dir=$CACHE/kernels/$name
-		if [ -e "$dir/vmlinuz" ] && [ -e "$dir/build/Makefile" ]; then
+		if { [ -e "$dir/vmlinux" ] || [ -e "$dir/vmlinuz" ]; } && [ -e "$dir/build/Makefile" ]; then
 			readlink -f "$dir"
 			return
 		fi
@@ -53,17 +68,24 @@ kernel_dir() {
 part_cached() {
 	case $1 in
 	none) ;;
-	python) [ -d "$CACHE/python/usr/lib/python3.11/asyncio" ] ;;
+	python) [ -d "$CACHE/python/usr/lib/python3.11/asyncio/__pycache__" ] ;;
 	lint) [ -d "$CACHE/lint" ] ;;
 	*) kernel_dir "$1" > /dev/null ;;
 	esac
+}
+
+# What building a kernel needs beside PACKAGES.
+BUILD_PACKAGES=(bc bison flex libelf-dev)
+
+# Whether a part is made from the kernel's sources.
+needs_source() {
+	[ "$1" = lint ] || is_built "$1"
 }
 
 # Download in MB, rounded up; only ever shown.
 part_megabytes() {
 	case $1 in
 	python) echo 6 ;;
-	lint) echo 154 ;;
 	6.1*) echo 85 ;;
 	*) echo 125 ;;
 	esac
@@ -77,11 +99,15 @@ parts_missing() {
 }
 
 parts_megabytes() {
-	local part sum=0
+	local part sum=0 source=0
 	for part; do
-		sum=$((sum + $(part_megabytes "$part")))
+		if needs_source "$part"; then
+			source=154
+		else
+			sum=$((sum + $(part_megabytes "$part")))
+		fi
 	done
-	echo "$sum"
+	echo $((sum + source))
 }
 
 # --- processes -------------------------------------------------------------

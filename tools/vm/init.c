@@ -43,6 +43,7 @@ struct config {
 	const char *nonce;
 	const char *params;
 	const char *term;
+	const char *slow;
 	bool load;
 	bool interactive;
 	struct winsize size;
@@ -101,11 +102,35 @@ fail(const char *format, ...)
 	machine_exit(DEBUG_EXIT_FAILED);
 }
 
+/*
+ * The line's interrupt as tools/vm/run has wired it: a kernel without ACPI takes the
+ * one that was usual.  The file that changed it is of no more use.
+ */
+static void tty_set_irq(const char *path)
+{
+	static const int irqs[] = { 4, 3, 6, 7 };
+	int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	int irq = irqs[path[strlen(path) - 1] - '0'];
+	struct serial_struct serial;
+
+	if (fd < 0 || ioctl(fd, TIOCGSERIAL, &serial))
+		fail("%s: %s", path, strerror(errno));
+	if (serial.irq != irq) {
+		serial.irq = irq;
+		if (ioctl(fd, TIOCSSERIAL, &serial))
+			fail("%s: interrupt %d: %s", path, irq,
+			     strerror(errno));
+	}
+	close(fd);
+}
+
 static int tty_open(const char *path, bool raw)
 {
 	struct termios tio;
-	int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	int fd;
 
+	tty_set_irq(path);
+	fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 		fail("%s: %s", path, strerror(errno));
 	if (tcgetattr(fd, &tio))
@@ -147,6 +172,8 @@ static void config_read(void)
 			conf.params = value;
 		else if (!strcmp(key, "term"))
 			conf.term = value;
+		else if (!strcmp(key, "slow"))
+			conf.slow = value;
 		else if (!strcmp(key, "load"))
 			conf.load = atoi(value);
 		else if (!strcmp(key, "interactive"))
@@ -320,6 +347,43 @@ static int command_run(void)
 	return status;
 }
 
+static void kmemleak_scan(int fd)
+{
+	if (write(fd, "scan", 4) != 4)
+		fail("kmemleak: %s", strerror(errno));
+}
+
+/*
+ * Where the kernel looks for memory that nothing points to any more, it says in its
+ * log if there is some, which is a failure of the run; this adds what it is.  It
+ * believes two scans, and nothing of what is younger than 5 seconds.
+ */
+static void leaks_report(void)
+{
+	int fd = open("/sys/kernel/debug/kmemleak", O_RDWR | O_CLOEXEC);
+	char line[512];
+	FILE *report;
+	int log;
+
+	if (fd < 0)
+		return;
+	/* What is left of the module would hide what it has lost; unless it is in use. */
+	syscall(SYS_delete_module, "umpsc", O_NONBLOCK);
+	kmemleak_scan(fd);
+	sleep(6);
+	kmemleak_scan(fd);
+	/* Where the kernel's own log goes; /dev/kmsg would drop most of it. */
+	log = tty_open("/dev/ttyS0", false);
+	report = fdopen(fd, "r");
+	if (!report)
+		fail("kmemleak: %s", strerror(errno));
+	while (fgets(line, sizeof(line), report))
+		dprintf(log, "%s", line);
+	fclose(report);
+	tty_drain(log);
+	close(log);
+}
+
 int main(void)
 {
 	int status;
@@ -336,12 +400,14 @@ int main(void)
 	setenv("PATH", "/t:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", 1);
 	setenv("HOME", "/root", 1);
 	setenv("TERM", conf.term ? conf.term : "dumb", 1);
+	setenv("UMPSC_SLOW", conf.slow ? conf.slow : "1", 1);
 	if (chdir("/t"))
 		fail("/t: %s", strerror(errno));
 	if (conf.load)
 		module_load();
 
 	status = command_run();
+	leaks_report();
 	dprintf(marker_fd, "END %s %d\n", conf.nonce, status);
 	machine_exit(debug_exit_status(status));
 }

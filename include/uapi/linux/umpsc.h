@@ -345,7 +345,8 @@ struct umpsc_info {
 /*
  * CHANNEL, on a manager: a private channel (Tokio: unbounded_channel).  It
  * starts with one sender.  Both files are close-on-exec.
- * EINVAL; EMFILE, ENFILE: no room for two files; ENOMEM; EDQUOT.
+ * EINVAL; EMFILE, ENFILE: no room for two files; EDQUOT: the user's quota or the
+ * module's ceiling; ENOMEM.
  */
 #define UMPSC_IOC_CHANNEL _IOWR(UMPSC_IOC_TYPE, 0x01, struct umpsc_channel_args)
 
@@ -370,8 +371,8 @@ struct umpsc_info {
  * or on an error none.  EPIPE: the receiver closed or went; EINVAL: a record is
  * malformed or does not end inside the batch; EMSGSIZE: a message above the
  * channel's or the module's limit, or a batch above 2 GiB; ENOBUFS: the
- * channel's limit; EDQUOT: the user's quota or the module's ceiling; ENOMEM: memory
- * is refused by the kernel, the memory cgroup or the module's reserve.
+ * channel's limit; EDQUOT: the user's quota or the module's ceiling; ENOMEM: the
+ * kernel, the memory cgroup or the reserve.
  */
 #define UMPSC_IOC_SEND _IOW(UMPSC_IOC_TYPE, 0x10, struct umpsc_send_args)
 
@@ -381,7 +382,7 @@ struct umpsc_info {
  * on a weak sender: a sender; ESHUTDOWN once there is no strong sender left
  * (Tokio: upgrade).  SENDER, on the receiver: a sender; ESHUTDOWN likewise.
  * The argument is 0 or O_NONBLOCK, else EINVAL.  Returns the new fd, which is
- * close-on-exec.  EMFILE, ENFILE, ENOMEM, EDQUOT.
+ * close-on-exec.  EMFILE, ENFILE, EDQUOT, ENOMEM.
  */
 #define UMPSC_IOC_CLONE _IO(UMPSC_IOC_TYPE, 0x11)
 #define UMPSC_IOC_DOWNGRADE _IO(UMPSC_IOC_TYPE, 0x12)

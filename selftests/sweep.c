@@ -1,0 +1,1552 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The fault sweep: on each path of each call the first, second, third ... allocation
+ * or user copy fails, until none is left to fail.  After each failure the whole
+ * state is what it was before, and the same call then does what it should.
+ *
+ * A path is a call and what it meets: a variant, made by PATH(); EXPECTED lists them
+ * all, so that none can be lost.  Linux fails what a thread asks for with
+ * /proc/thread-self/fail-nth, in its own code on the way as in ours.  It needs
+ * CONFIG_FAILSLAB, _FAIL_PAGE_ALLOC and _FAULT_INJECTION_USERCOPY.
+ */
+#include "umpsc_test.h"
+
+#include <liburing.h>
+#include <sys/epoll.h>
+
+/* A path says what is other than with most. */
+#pragma GCC diagnostic ignored "-Woverride-init"
+
+#define NAME "sweep"
+#define NODE UMPSC_NODE "-" NAME
+#define SYSFS "/sys/class/umpsc/umpsc-" NAME
+#define NO_FAULTS "this kernel has no fault injection"
+
+/* Messages of all shapes: one piece, one above a page, with pages, with many. */
+#define SMALL 100
+#define WHOLE 6000
+#define PAGED 20000
+#define HUGE (1 << 18)
+
+/* No path has so many allocations and copies that this is not the end of it. */
+#define TRIES_MAX 20000
+
+#define ROOM 4096
+
+static unsigned char out[HUGE + ROOM];
+static unsigned char in[HUGE + ROOM] __attribute__((aligned(8)));
+
+/* ---- Faults ------------------------------------------------------------- */
+
+#define FAIL_NTH "/proc/thread-self/fail-nth"
+#define DEBUGFS "/sys/kernel/debug/"
+
+static bool write_string(const char *path, const char *string)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t len = strlen(string);
+	bool done = fd >= 0 && write(fd, string, len) == len;
+
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+/* The addresses of a function of Linux, from @start to @end. */
+static bool function_range(const char *name, unsigned long long *start,
+			   unsigned long long *end)
+{
+	FILE *symbols = fopen("/proc/kallsyms", "re");
+	unsigned long long addr;
+	char symbol[256];
+	int pass;
+
+	*start = 0;
+	*end = ~0ULL;
+	if (!symbols)
+		return false;
+	/* They are not in order. */
+	for (pass = 0; pass < 2; pass++) {
+		rewind(symbols);
+		while (fscanf(symbols, "%llx %*c %255s%*[^\n]", &addr,
+			      symbol) == 2) {
+			if (!pass && !strcmp(symbol, name))
+				*start = addr;
+			if (pass && addr > *start && addr < *end)
+				*end = addr;
+		}
+	}
+	fclose(symbols);
+	return *start;
+}
+
+/* Of @kind, all that @function calls is the only thing to fail ("require"), or the only not to ("reject"). */
+static bool faults_filter(const char *kind, const char *how,
+			  const char *function)
+{
+	unsigned long long start, end;
+	char path[128], text[32];
+
+	if (!function_range(function, &start, &end))
+		return false;
+	snprintf(path, sizeof(path), DEBUGFS "%s/%s-start", kind, how);
+	snprintf(text, sizeof(text), "0x%llx", start);
+	if (!write_string(path, text))
+		return false;
+	snprintf(path, sizeof(path), DEBUGFS "%s/%s-end", kind, how);
+	snprintf(text, sizeof(text), "0x%llx", end);
+	return write_string(path, text);
+}
+
+/*
+ * Everything fails that can, also single pages and what may wait; without a word.
+ * But not what the slab allocator and kmemleak need for themselves: both make do
+ * without, and as they need it only now and then, the count would slip by it, and
+ * so over a failure.
+ */
+static bool faults_set_up(void)
+{
+	char text[32];
+
+	/* Of the boot's first test: /proc/kallsyms is long. */
+	if (umpsc_read_file(DEBUGFS "failslab/reject-end", text, sizeof(text)) >
+		    0 &&
+	    strtoull(text, NULL, 0))
+		return true;
+	return write_string(DEBUGFS "failslab/ignore-gfp-wait", "N") &&
+	       write_string(DEBUGFS "failslab/verbose", "0") &&
+	       write_string(DEBUGFS "fail_page_alloc/ignore-gfp-wait", "N") &&
+	       write_string(DEBUGFS "fail_page_alloc/min-order", "0") &&
+	       write_string(DEBUGFS "fail_page_alloc/verbose", "0") &&
+	       write_string(DEBUGFS "fail_usercopy/verbose", "0") &&
+	       faults_filter("fail_page_alloc", "reject", "allocate_slab") &&
+	       faults_filter("failslab", "reject", "__alloc_object");
+}
+
+/* Only what @function calls fails; NULL: everything does again. */
+static bool faults_only_in(const char *function)
+{
+	static const char *const kinds[] = { "failslab", "fail_page_alloc",
+					     "fail_usercopy" };
+	char path[128];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		if (function) {
+			if (!faults_filter(kinds[i], "require", function))
+				return false;
+			continue;
+		}
+		snprintf(path, sizeof(path), DEBUGFS "%s/require-start",
+			 kinds[i]);
+		if (!write_string(path, "0"))
+			return false;
+		snprintf(path, sizeof(path), DEBUGFS "%s/require-end",
+			 kinds[i]);
+		if (!write_string(path, "0xffffffffffffffff"))
+			return false;
+	}
+	return true;
+}
+
+/* The @n-th allocation or copy of this thread fails, from its next call on. */
+static bool faults_arm(int fd, unsigned int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%u", n);
+
+	return pwrite(fd, text, len, 0) == len;
+}
+
+/* Whether it has failed by now; if not, it will not. */
+static bool faults_disarm(int fd)
+{
+	char text[16] = {};
+	bool fired;
+
+	/* To ask is a copy too, and may be the one that fails. */
+	fired = pread(fd, text, sizeof(text) - 1, 0) > 0 && !atoi(text);
+	while (!faults_arm(fd, 0))
+		;
+	return fired;
+}
+
+/* ---- What a call meets --------------------------------------------------- */
+
+struct shot {
+	struct umpsc_query query;
+	struct umpsc_info info[6];
+	long refs;
+	int fds;
+	int unread;
+	bool node;
+	bool sysfs;
+};
+
+FIXTURE(path)
+{
+	/* Kept for all tries. */
+	int manager;
+	int faults;
+	int kmsg;
+
+	/* Made anew for each: a private channel; or -1. */
+	int rx;
+	int tx;
+	int weak;
+	/* A manager of the node, and another handle of its channel. */
+	int node;
+	int other;
+	/* What the call made. */
+	int made;
+	/* Of epoll and io_uring. */
+	int epoll;
+	struct io_uring ring;
+	bool has_ring;
+
+	struct umpsc_batch batch;
+	struct umpsc_channel_args channel;
+	__u64 used;
+	__u64 need;
+};
+
+FIXTURE_VARIANT(path)
+{
+	/* The private channel: flags, limits, and whether its receiver may wait. */
+	__u32 flags;
+	struct umpsc_limits limits;
+	bool waits;
+	/* Its messages, those of the call too: each one a send, or all of them together. */
+	size_t len;
+	__u32 count;
+	bool together;
+	__u16 hdr;
+	/* The access mode of an open, flags of the node. */
+	int access;
+	__u32 node_flags;
+	/* At most so many messages, or bytes; and what a read has taken before. */
+	size_t most;
+	size_t gone;
+	/* The handle that is asked. */
+	size_t handle;
+
+	void (*meet)(struct __test_metadata * _metadata,
+		     FIXTURE_DATA(path) * self,
+		     const FIXTURE_VARIANT(path) * variant);
+	long (*call)(FIXTURE_DATA(path) * self,
+		     const FIXTURE_VARIANT(path) * variant);
+	void (*done)(struct __test_metadata * _metadata,
+		     FIXTURE_DATA(path) * self,
+		     const FIXTURE_VARIANT(path) * variant);
+	/* It makes a file, whose INFO begins like this; or what it returns, or its error. */
+	bool opens;
+	struct umpsc_info info;
+	long ret;
+	int err;
+	/* So many failures there are at least, by what the call has to do. */
+	unsigned int least;
+	/* Linux needs memory for it before the module is called. */
+	bool early;
+};
+
+#define PATH(name, ...) \
+	FIXTURE_VARIANT_ADD(path, name) UMPSC_VARIANT(__VA_ARGS__)
+
+#define SELF FIXTURE_DATA(path) * self
+#define VARIANT const FIXTURE_VARIANT(path) * variant
+
+#define HANDLE(name) offsetof(FIXTURE_DATA(path), name)
+
+static int handle_of(SELF, size_t handle)
+{
+	return *(int *)((char *)self + handle);
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* The kernel's log from now on. */
+static int log_open(struct __test_metadata *_metadata)
+{
+	int fd =
+		ASSERT_FD(open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+
+	ASSERT_LE(0, lseek(fd, 0, SEEK_END));
+	return fd;
+}
+
+FIXTURE_SETUP(path)
+{
+	memset(self, 0, sizeof(*self));
+	self->rx = -1;
+	self->tx = -1;
+	self->weak = -1;
+	self->node = -1;
+	self->other = -1;
+	self->made = -1;
+	self->epoll = -1;
+	self->faults = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	if (self->faults < 0)
+		SKIP(return, NO_FAULTS);
+	ASSERT_TRUE(faults_set_up());
+	self->kmsg = log_open(_metadata);
+	self->manager = ASSERT_FD(umpsc_open_manager());
+	umpsc_node_remove(NAME);
+	umpsc_fill(out, sizeof(out), 1);
+	/* A page that comes late is an allocation of the call that touches it. */
+	ASSERT_EQ(0, mlockall(MCL_CURRENT | MCL_FUTURE));
+}
+
+/*
+ * Nothing userspace does prints a warning.  That a device could not be added the
+ * kernel's own core says, in one line.
+ */
+static void expect_quiet_log(struct __test_metadata *_metadata, int kmsg)
+{
+	char line[2048];
+	ssize_t n;
+
+	while ((n = read(kmsg, line, sizeof(line) - 1)) > 0) {
+		line[n] = 0;
+		EXPECT_NE(NULL,
+			  strstr(line, "kobject_add_internal failed for umpsc"))
+		{
+			TH_LOG("the kernel says: %s", line);
+		}
+	}
+	EXPECT_EQ(EAGAIN, errno);
+}
+
+FIXTURE_TEARDOWN(path)
+{
+	if (self->faults < 0)
+		return;
+	expect_quiet_log(_metadata, self->kmsg);
+	close(self->kmsg);
+	close(self->manager);
+	close(self->faults);
+}
+
+static void world_make(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	ASSERT_EQ(0, umpsc_private_with(&self->rx, &self->tx, variant->flags,
+					variant->waits ? 0 : O_NONBLOCK, 0,
+					&variant->limits));
+	self->weak = ASSERT_FD(umpsc_downgrade(self->tx, 0));
+	memset(in, UMPSC_POISON, sizeof(in));
+	if (variant->meet)
+		variant->meet(_metadata, self, variant);
+}
+
+static void world_unmake(SELF)
+{
+	close_fd(&self->made);
+	close_fd(&self->other);
+	close_fd(&self->node);
+	close_fd(&self->weak);
+	close_fd(&self->tx);
+	close_fd(&self->rx);
+	close_fd(&self->epoll);
+	if (self->has_ring)
+		io_uring_queue_exit(&self->ring);
+	self->has_ring = false;
+	umpsc_batch_free(&self->batch);
+	umpsc_node_remove(NAME);
+}
+
+/* ---- The whole state ----------------------------------------------------- */
+
+static const size_t handles[] = { HANDLE(rx),	HANDLE(tx),    HANDLE(weak),
+				  HANDLE(node), HANDLE(other), HANDLE(made) };
+
+static void shoot(struct __test_metadata *_metadata, SELF, struct shot *shot)
+{
+	size_t i;
+	int fd;
+
+	memset(shot, 0, sizeof(*shot));
+	ASSERT_EQ(0, umpsc_query(self->manager, &shot->query));
+	for (i = 0; i < ARRAY_SIZE(handles); i++) {
+		fd = handle_of(self, handles[i]);
+		if (fd < 0)
+			continue;
+		ASSERT_EQ(0, umpsc_info(fd, &shot->info[i]));
+	}
+	shot->unread = self->rx < 0 ? -1 : umpsc_fionread(self->rx);
+	shot->refs = umpsc_module_refs();
+	shot->fds = umpsc_count_fds();
+	shot->node = !access(NODE, F_OK);
+	shot->sysfs = !access(SYSFS, F_OK);
+}
+
+/* All is as it was, but for @refused sends of the private channel. */
+static void expect_shot(struct __test_metadata *_metadata, SELF,
+			const struct shot *before, __u64 refused)
+{
+	struct umpsc_info info;
+	struct shot now;
+	size_t i;
+
+	shoot(_metadata, self, &now);
+	EXPECT_EQ(before->query.nodes, now.query.nodes);
+	EXPECT_EQ(before->query.channels, now.query.channels);
+	EXPECT_EQ(before->query.messages, now.query.messages);
+	EXPECT_EQ(before->query.bytes, now.query.bytes);
+	EXPECT_EQ(before->refs, now.refs);
+	EXPECT_EQ(before->fds, now.fds);
+	EXPECT_EQ(before->unread, now.unread);
+	EXPECT_EQ(before->node, now.node);
+	EXPECT_EQ(before->sysfs, now.sysfs);
+	for (i = 0; i < ARRAY_SIZE(handles); i++) {
+		if (handle_of(self, handles[i]) < 0)
+			continue;
+		info = before->info[i];
+		if (i < 3)
+			info.refused_memory += refused;
+		EXPECT_UNCHANGED(handle_of(self, handles[i]), &info);
+	}
+}
+
+/* ---- Messages ------------------------------------------------------------ */
+
+/* Message @i of all that a path has; what lies before it is there as well. */
+static const unsigned char *message(unsigned int i)
+{
+	return out + UMPSC_RECORD_HDR_MAX + i;
+}
+
+static void batch_make(SELF, VARIANT)
+{
+	size_t extra = variant->hdr ? variant->hdr - UMPSC_RECORD_HDR : 0;
+	struct umpsc_record *r;
+	__u32 i;
+
+	for (i = 0; i < variant->count; i++) {
+		r = umpsc_batch_add(&self->batch, message(i) - extra,
+				    extra + variant->len);
+		r->len = variant->len;
+		r->hdr = UMPSC_RECORD_HDR + extra;
+	}
+}
+
+static void meet_batch(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	batch_make(self, variant);
+}
+
+/* The messages are queued. */
+static void meet_messages(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	__u32 i;
+
+	if (variant->together) {
+		batch_make(self, variant);
+		ASSERT_EQ(variant->count,
+			  umpsc_batch_send(self->tx, &self->batch));
+		return;
+	}
+	for (i = 0; i < variant->count; i++)
+		ASSERT_EQ(variant->len,
+			  write(self->tx, message(i), variant->len));
+}
+
+/* One was received, and what held it waits to be used again. */
+static void meet_spare(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	ASSERT_EQ(variant->len, write(self->tx, message(0), variant->len));
+	ASSERT_EQ(variant->len, read(self->rx, in, sizeof(in)));
+}
+
+static void meet_closed(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	ASSERT_EQ(0, umpsc_close(self->rx));
+}
+
+static void meet_end(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	close_fd(&self->tx);
+}
+
+/* The first part of the first message has been read. */
+static void meet_rest(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	meet_messages(_metadata, self, variant);
+	ASSERT_EQ(variant->gone, read(self->rx, in, variant->gone));
+}
+
+static void meet_empties(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	struct umpsc_batch empties = {};
+	int i;
+
+	for (i = 0; i < 3; i++)
+		umpsc_batch_add(&empties, NULL, 0);
+	ASSERT_EQ(3, umpsc_batch_send(self->tx, &empties));
+	umpsc_batch_free(&empties);
+	meet_messages(_metadata, self, variant);
+}
+
+/* In @in are @n records, of the messages from @first on; from @gone in the first. */
+static void expect_records(struct __test_metadata *_metadata, SELF, VARIANT,
+			   __u32 n, __u32 first, size_t gone)
+{
+	size_t hdr = UMPSC_RECORD_HDR, pos = 0;
+	const struct umpsc_record *r;
+	struct umpsc_creds creds;
+	__u32 i;
+
+	if (variant->flags & UMPSC_CREDS)
+		hdr += sizeof(creds);
+	for (i = 0; i < n; i++, gone = 0) {
+		r = umpsc_batch_next(in, self->used, &pos);
+		ASSERT_NE(NULL, r);
+		ASSERT_EQ(hdr, r->hdr);
+		ASSERT_EQ(variant->len - gone, r->len);
+		EXPECT_EQ(gone ? UMPSC_REST : 0, r->flags);
+		EXPECT_EQ(!!(variant->flags & UMPSC_TIMESTAMP), !!r->time_ns);
+		EXPECT_EQ(0, memcmp(message(first + i) + gone,
+				    umpsc_record_data(r), r->len));
+		if (variant->flags & UMPSC_CREDS) {
+			memcpy(&creds, r + 1, sizeof(creds));
+			EXPECT_EQ(getpid(), creds.pid);
+		}
+	}
+	EXPECT_EQ(self->used, pos);
+}
+
+static long receive(SELF, size_t size, __u32 most)
+{
+	return umpsc_recv(self->rx, in, size, most, 0, &self->used,
+			  &self->need);
+}
+
+/* Exactly the messages from @first on are queued, and go out right. */
+static void expect_queued(struct __test_metadata *_metadata, SELF, VARIANT,
+			  __u32 first)
+{
+	__u32 n = variant->count - first;
+	struct umpsc_info info;
+
+	ASSERT_EQ(0, umpsc_info(self->rx, &info));
+	EXPECT_EQ(n, info.messages);
+	EXPECT_EQ(n * variant->len, info.bytes);
+	if (!n)
+		return;
+	ASSERT_EQ(n, receive(self, sizeof(in), 1000));
+	expect_records(_metadata, self, variant, n, first, 0);
+	ASSERT_EQ(0, umpsc_info(self->rx, &info));
+	EXPECT_EQ(0, info.messages);
+	EXPECT_EQ(0, info.memory);
+}
+
+/* ---- Sending -------------------------------------------------------------- */
+
+static long call_write(SELF, VARIANT)
+{
+	return write(self->tx, message(0), variant->len);
+}
+
+/* In @n pieces of which no two are alike. */
+static long write_pieces(SELF, VARIANT, int n)
+{
+	struct iovec iov[32];
+	size_t at = 0, len;
+	int i;
+
+	for (i = 0; i < n; i++, at += len) {
+		len = i == n - 1 ? variant->len - at :
+				   variant->len / n + i - n / 2;
+		iov[i] = (struct iovec){ (void *)(message(0) + at), len };
+	}
+	return writev(self->tx, iov, n);
+}
+
+static long call_writev(SELF, VARIANT)
+{
+	return write_pieces(self, variant, 3);
+}
+
+/* More than the kernel has room for without an allocation. */
+static long call_writev_many(SELF, VARIANT)
+{
+	return write_pieces(self, variant, 20);
+}
+
+static long call_pwritev2(SELF, VARIANT)
+{
+	struct iovec iov = { (void *)message(0), variant->len };
+
+	return pwritev2(self->tx, &iov, 1, -1, RWF_NOWAIT);
+}
+
+static long call_send(SELF, VARIANT)
+{
+	return umpsc_batch_send(self->tx, &self->batch);
+}
+
+static void done_sent(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	expect_queued(_metadata, self, variant, 0);
+}
+
+static void done_none_sent(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	struct umpsc_info info;
+
+	ASSERT_EQ(0, umpsc_info(self->tx, &info));
+	EXPECT_EQ(0, info.messages);
+	EXPECT_EQ(0, info.sent);
+}
+
+#define WRITE(size, ...)                                                \
+	.call = call_write, .done = done_sent, .len = size, .count = 1, \
+	.ret = size, __VA_ARGS__
+#define SEND(number, size, ...)                                                \
+	.meet = meet_batch, .call = call_send, .done = done_sent, .len = size, \
+	.count = number, .together = true, .ret = number, __VA_ARGS__
+
+/* The run and the copy; a run with pages: each of them, and a copy for each piece. */
+PATH(write_small, WRITE(SMALL, .least = 2));
+PATH(write_two_pages_in_one_piece, WRITE(WHOLE, .least = 2));
+PATH(write_with_pages, WRITE(PAGED, .least = 10));
+PATH(write_huge, WRITE(HUGE, .least = 128));
+PATH(write_with_creds, WRITE(SMALL, .flags = UMPSC_CREDS, .least = 2));
+PATH(write_with_creds_and_pages,
+     WRITE(PAGED, .flags = UMPSC_CREDS, .least = 10));
+PATH(write_with_a_time, WRITE(SMALL, .flags = UMPSC_TIMESTAMP, .least = 2));
+PATH(write_into_what_was_used_before,
+     WRITE(SMALL, .meet = meet_spare, .least = 1));
+PATH(write_into_what_was_used_before_creds,
+     WRITE(SMALL, .meet = meet_spare, .flags = UMPSC_CREDS, .least = 1));
+PATH(write_of_another_size_than_was_used_before,
+     WRITE(PAGED, .meet = meet_spare, .least = 10));
+PATH(write_to_a_closed_channel, .meet = meet_closed, .call = call_write,
+     .done = done_none_sent, .len = SMALL, .ret = -1, .err = EPIPE);
+PATH(write_to_a_full_channel, .limits = { .max_bytes = SMALL - 1 },
+     .call = call_write, .done = done_none_sent, .len = SMALL, .ret = -1,
+     .err = ENOBUFS, .least = 2);
+PATH(write_to_a_full_channel_with_creds, .flags = UMPSC_CREDS,
+     .limits = { .max_bytes = SMALL - 1 }, .call = call_write,
+     .done = done_none_sent, .len = SMALL, .ret = -1, .err = ENOBUFS,
+     .least = 2);
+PATH(write_above_the_limit, .limits = { .max_len = SMALL - 1 },
+     .call = call_write, .done = done_none_sent, .len = SMALL, .ret = -1,
+     .err = EMSGSIZE);
+PATH(writev_of_three, WRITE(PAGED, .call = call_writev, .least = 12));
+PATH(writev_of_twenty,
+     WRITE(PAGED, .call = call_writev_many, .least = 29, .early = true));
+PATH(pwritev2_nowait, WRITE(SMALL, .call = call_pwritev2, .least = 2));
+
+/* The arguments, the run, the batch. */
+PATH(send_of_nothing, .call = call_send, .done = done_none_sent, .least = 1);
+PATH(send_one, SEND(1, SMALL, .least = 3));
+PATH(send_three, SEND(3, SMALL, .least = 3));
+PATH(send_two_pages_in_one_piece, SEND(50, SMALL, .least = 3));
+PATH(send_with_pages, SEND(200, SMALL, .least = 14));
+PATH(send_huge, SEND(2, HUGE / 2, .least = 128));
+PATH(send_with_creds, SEND(3, SMALL, .flags = UMPSC_CREDS, .least = 3));
+PATH(send_with_a_time, SEND(3, SMALL, .flags = UMPSC_TIMESTAMP, .least = 3));
+PATH(send_of_another_header, SEND(3, SMALL, .hdr = 64, .least = 4));
+PATH(send_of_another_header_with_pages,
+     SEND(100, SMALL, .hdr = UMPSC_RECORD_HDR_MAX, .least = 20));
+PATH(send_of_another_header_with_creds,
+     SEND(3, SMALL, .hdr = 64, .flags = UMPSC_CREDS, .least = 4));
+PATH(send_to_a_full_channel, .limits = { .max_msgs = 2 }, .meet = meet_batch,
+     .call = call_send, .done = done_none_sent, .count = 3, .len = SMALL,
+     .ret = -1, .err = ENOBUFS, .least = 3);
+PATH(send_above_the_limit, .limits = { .max_len = SMALL - 1 },
+     .meet = meet_batch, .call = call_send, .done = done_none_sent, .count = 3,
+     .len = SMALL, .ret = -1, .err = EMSGSIZE, .least = 3);
+
+/* ---- Receiving ------------------------------------------------------------ */
+
+static long call_recv(SELF, VARIANT)
+{
+	return receive(self, sizeof(in), variant->most ? variant->most : 1000);
+}
+
+static long call_recv_short(SELF, VARIANT)
+{
+	return receive(self, UMPSC_RECORD_HDR, 1);
+}
+
+static long call_recv_of_none(SELF, VARIANT)
+{
+	return receive(self, sizeof(in), 0);
+}
+
+static void done_received(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	EXPECT_EQ(0, self->need);
+	expect_records(_metadata, self, variant, variant->ret, 0, 0);
+	expect_queued(_metadata, self, variant, variant->ret);
+}
+
+static void done_rest_received(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	expect_records(_metadata, self, variant, 1, 0, variant->gone);
+	expect_queued(_metadata, self, variant, 1);
+}
+
+/* Nothing was received, and the outputs are those of none. */
+static void done_none_received(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	EXPECT_EQ(0, self->used);
+	EXPECT_EQ(variant->err == EMSGSIZE ?
+			  UMPSC_RECORD_SIZE(UMPSC_RECORD_HDR, variant->len) :
+			  0,
+		  self->need);
+	expect_queued(_metadata, self, variant, 0);
+}
+
+static long call_read(SELF, VARIANT)
+{
+	return read(self->rx, in, variant->most ? variant->most : sizeof(in));
+}
+
+static long call_readv(SELF, VARIANT)
+{
+	struct iovec iov[] = { { in, 10 },
+			       { in + 10, 5000 },
+			       { in + 5010, sizeof(in) - 5010 } };
+
+	return readv(self->rx, iov, 3);
+}
+
+static long call_preadv2(SELF, VARIANT)
+{
+	struct iovec iov = { in, sizeof(in) };
+
+	return preadv2(self->rx, &iov, 1, -1, RWF_NOWAIT);
+}
+
+/* So many bytes were read, and the rest of the message is still there. */
+static void done_read(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	size_t rest = variant->len - variant->ret;
+
+	EXPECT_EQ(0, memcmp(in, message(0), variant->ret));
+	if (!rest) {
+		expect_queued(_metadata, self, variant, 1);
+		return;
+	}
+	EXPECT_EQ(rest, umpsc_fionread(self->rx));
+	ASSERT_EQ(rest, read(self->rx, in, sizeof(in)));
+	EXPECT_EQ(0, memcmp(in, message(0) + variant->ret, rest));
+	expect_queued(_metadata, self, variant, 1);
+}
+
+static void done_rest_read(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	EXPECT_EQ(0, memcmp(in, message(0) + variant->gone, variant->ret));
+	expect_queued(_metadata, self, variant, 1);
+}
+
+static void done_none_read(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	expect_queued(_metadata, self, variant, 0);
+}
+
+#define RECV(number, size, result, ...)                                  \
+	.meet = meet_messages, .call = call_recv, .done = done_received, \
+	.count = number, .len = size, .ret = result, __VA_ARGS__
+#define READ(size, result, ...)                                      \
+	.meet = meet_messages, .call = call_read, .done = done_read, \
+	.count = 2, .len = size, .ret = result, __VA_ARGS__
+
+/* The arguments, and a copy for each piece of what is there. */
+PATH(recv_one, RECV(1, SMALL, 1, .least = 2));
+PATH(recv_of_three_sends, RECV(3, SMALL, 3, .least = 4));
+PATH(recv_of_a_batch, RECV(3, SMALL, 3, .together = true, .least = 2));
+PATH(recv_of_a_part_of_a_batch,
+     RECV(3, SMALL, 1, .together = true, .most = 1, .least = 2));
+PATH(recv_with_pages, RECV(2, PAGED, 2, .least = 11));
+PATH(recv_huge, RECV(1, HUGE, 1, .least = 65));
+PATH(recv_with_creds,
+     RECV(3, SMALL, 3, .together = true, .flags = UMPSC_CREDS, .least = 10));
+PATH(recv_with_creds_and_pages,
+     RECV(2, PAGED, 2, .flags = UMPSC_CREDS, .least = 13));
+PATH(recv_with_a_time, RECV(3, SMALL, 3, .flags = UMPSC_TIMESTAMP, .least = 4));
+PATH(recv_of_a_rest,
+     RECV(2, PAGED, 1, .meet = meet_rest, .done = done_rest_received,
+	  .gone = SMALL, .most = 1, .least = 7));
+PATH(recv_into_too_small_a_buffer,
+     RECV(2, SMALL, -1, .call = call_recv_short, .done = done_none_received,
+	  .err = EMSGSIZE, .least = 1));
+PATH(recv_of_none, RECV(2, SMALL, 0, .call = call_recv_of_none,
+			.done = done_none_received, .least = 1));
+PATH(recv_when_nothing_is_there, .call = call_recv, .done = done_none_received,
+     .ret = -1, .err = EAGAIN, .least = 1);
+PATH(recv_past_its_deadline, .waits = true, .call = call_recv,
+     .done = done_none_received, .ret = -1, .err = ETIMEDOUT, .least = 1);
+PATH(recv_of_the_end, .meet = meet_end, .call = call_recv,
+     .done = done_none_received, .least = 1);
+
+PATH(read_small, READ(SMALL, SMALL, .least = 1));
+PATH(read_of_a_part, READ(PAGED, WHOLE, .most = WHOLE, .least = 2));
+PATH(read_of_the_rest, READ(PAGED, PAGED - WHOLE, .meet = meet_rest,
+			    .done = done_rest_read, .gone = WHOLE, .least = 4));
+PATH(read_with_pages, READ(PAGED, PAGED, .least = 5));
+PATH(read_huge, READ(HUGE, HUGE, .count = 1, .least = 64));
+PATH(read_behind_empty_messages,
+     READ(SMALL, SMALL, .meet = meet_empties, .least = 1));
+PATH(readv_of_three, READ(PAGED, PAGED, .call = call_readv, .least = 7));
+PATH(preadv2_nowait, READ(SMALL, SMALL, .call = call_preadv2, .least = 1));
+PATH(read_when_nothing_is_there, .call = call_read, .done = done_none_read,
+     .ret = -1, .err = EAGAIN);
+PATH(read_of_the_end, .meet = meet_end, .call = call_read,
+     .done = done_none_read);
+
+/* ---- Handles of handles ---------------------------------------------------- */
+
+static long call_clone(SELF, VARIANT)
+{
+	self->made = umpsc_clone(handle_of(self, variant->handle), 0);
+	return self->made;
+}
+
+static long call_downgrade(SELF, VARIANT)
+{
+	self->made = umpsc_downgrade(handle_of(self, variant->handle), 0);
+	return self->made;
+}
+
+static long call_upgrade(SELF, VARIANT)
+{
+	self->made = umpsc_upgrade(handle_of(self, variant->handle), 0);
+	return self->made;
+}
+
+static long call_sender(SELF, VARIANT)
+{
+	self->made = umpsc_sender(handle_of(self, variant->handle), O_NONBLOCK);
+	return self->made;
+}
+
+/* The new file is what the path says, and close-on-exec. */
+static void done_made(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	struct umpsc_info info;
+
+	EXPECT_EQ(FD_CLOEXEC, fcntl(self->made, F_GETFD));
+	ASSERT_EQ(0, umpsc_info(self->made, &info));
+	EXPECT_EQ(variant->info.role, info.role);
+	EXPECT_EQ(variant->info.state, info.state);
+	EXPECT_EQ(variant->info.strong, info.strong);
+	EXPECT_EQ(variant->info.weak, info.weak);
+	EXPECT_EQ(variant->info.messages, info.messages);
+	EXPECT_EQ(variant->info.generation, info.generation);
+}
+
+#define MAKES(how, of, what, ...)                                            \
+	.call = how, .handle = HANDLE(of), .done = done_made, .opens = true, \
+	.info = { .role = what, .state = UMPSC_STATE_CLAIMED, __VA_ARGS__ }, \
+	.least = 3
+
+/* The handle, the file and its name. */
+PATH(clone, MAKES(call_clone, tx, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1));
+PATH(clone_of_a_weak_sender,
+     MAKES(call_clone, weak, UMPSC_ROLE_WEAK, .strong = 1, .weak = 2));
+PATH(downgrade,
+     MAKES(call_downgrade, tx, UMPSC_ROLE_WEAK, .strong = 1, .weak = 2));
+PATH(upgrade,
+     MAKES(call_upgrade, weak, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1));
+PATH(upgrade_after_the_last_sender, .meet = meet_end, .call = call_upgrade,
+     .handle = HANDLE(weak), .ret = -1, .err = ESHUTDOWN, .least = 3);
+PATH(sender_of_the_receiver,
+     MAKES(call_sender, rx, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1));
+PATH(sender_of_the_receiver_after_the_last_one, .meet = meet_end,
+     .call = call_sender, .handle = HANDLE(rx), .ret = -1, .err = ESHUTDOWN,
+     .least = 4);
+
+static long call_channel(SELF, VARIANT)
+{
+	self->channel = (struct umpsc_channel_args){
+		.flags = variant->flags,
+		.limits = variant->limits,
+	};
+	return umpsc_channel(self->manager, &self->channel);
+}
+
+static void done_channel(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	EXPECT_EQ(1, umpsc_same(self->channel.receiver_fd,
+				self->channel.sender_fd));
+	EXPECT_WRITE(self->channel.sender_fd, "x");
+	EXPECT_EQ(1, read(self->channel.receiver_fd, in, 10));
+	close(self->channel.receiver_fd);
+	close(self->channel.sender_fd);
+}
+
+/* The arguments, two files, the channel, the arguments back. */
+PATH(channel, .call = call_channel, .done = done_channel, .least = 9);
+PATH(channel_with_flags_and_limits, .call = call_channel, .done = done_channel,
+     .flags = UMPSC_CREDS | UMPSC_TIMESTAMP,
+     .limits = { .max_len = 1000, .max_msgs = 10, .max_bytes = 5000 },
+     .least = 9);
+
+/* ---- Nodes ------------------------------------------------------------------ */
+
+static void meet_node(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	ASSERT_EQ(0, umpsc_node_create(NAME, variant->node_flags, NULL));
+	self->node = ASSERT_FD(umpsc_open(NAME, O_RDWR));
+}
+
+static void node_write(struct __test_metadata *_metadata)
+{
+	int tx = ASSERT_FD(umpsc_open(NAME, O_WRONLY));
+
+	EXPECT_WRITE(tx, "one");
+	EXPECT_WRITE(tx, "two");
+	close(tx);
+}
+
+/* The node's messages wait for a receiver; their sender has gone. */
+static void meet_waiting(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	meet_node(_metadata, self, variant);
+	node_write(_metadata);
+}
+
+/* A receiver waits for its first sender. */
+static void meet_claimed(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	meet_node(_metadata, self, variant);
+	self->other = ASSERT_FD(umpsc_open(NAME, O_RDONLY | O_NONBLOCK));
+}
+
+/* A sender waits for its receiver. */
+static void meet_joined(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	meet_node(_metadata, self, variant);
+	self->other = ASSERT_FD(umpsc_open(NAME, O_WRONLY));
+}
+
+/* The node's first channel has ended. */
+static void meet_ended(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	meet_claimed(_metadata, self, variant);
+	node_write(_metadata);
+	close_fd(&self->other);
+}
+
+/* The receiver of a standing node went in the middle of a message. */
+static void meet_left(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	int rx;
+
+	meet_waiting(_metadata, self, variant);
+	rx = ASSERT_FD(umpsc_open(NAME, O_RDONLY));
+	ASSERT_EQ(1, read(rx, in, 1));
+	close(rx);
+}
+
+static long call_open(SELF, VARIANT)
+{
+	self->made = umpsc_open(NAME, variant->access | O_NONBLOCK);
+	return self->made;
+}
+
+/* The node leads there: its manager tells of the same channel as the new handle. */
+static void done_opened(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	struct umpsc_info info;
+
+	done_made(_metadata, self, variant);
+	if (variant->access == O_RDWR)
+		return;
+	EXPECT_EQ(1, umpsc_same(self->node, self->made));
+	ASSERT_EQ(0, umpsc_info(self->node, &info));
+	EXPECT_EQ(variant->info.strong, info.strong);
+	if (variant->access == O_WRONLY) {
+		EXPECT_WRITE(self->made, "three");
+		return;
+	}
+	if (!variant->info.messages)
+		return;
+	EXPECT_TEXT(self->made, "one");
+	EXPECT_TEXT(self->made, "two");
+	EXPECT_EQ(0, umpsc_fionread(self->made));
+}
+
+#define OPEN(what, mode, met, ...)                                           \
+	.call = call_open, .access = mode, .meet = met, .done = done_opened, \
+	.opens = true, .info = { .role = what, __VA_ARGS__ }
+#define OPEN_SENDER(met, ...) \
+	OPEN(UMPSC_ROLE_SENDER, O_WRONLY, met, __VA_ARGS__)
+#define OPEN_RECEIVER(met, ...)                                                \
+	OPEN(UMPSC_ROLE_RECEIVER, O_RDONLY, met, .state = UMPSC_STATE_CLAIMED, \
+	     __VA_ARGS__)
+
+/* The path's name (twice: a slab object and its copy), the file, the handle; the channel, if it is new. */
+PATH(open_manager, OPEN(UMPSC_ROLE_MANAGER, O_RDWR, meet_node), .least = 4);
+PATH(open_first_sender, OPEN_SENDER(meet_node, .strong = 1, .generation = 1),
+     .least = 5);
+PATH(open_sender_beside_waiting_messages,
+     OPEN_SENDER(meet_waiting, .strong = 1, .messages = 2, .generation = 1),
+     .least = 4);
+PATH(open_sender_beside_another,
+     OPEN_SENDER(meet_joined, .strong = 2, .generation = 1), .least = 4);
+PATH(open_sender_for_who_waits,
+     OPEN_SENDER(meet_claimed, .state = UMPSC_STATE_CLAIMED, .strong = 1,
+		 .generation = 1),
+     .least = 4);
+PATH(open_sender_after_the_end,
+     OPEN_SENDER(meet_ended, .strong = 1, .generation = 2), .least = 5);
+PATH(open_sender_of_a_standing_node,
+     OPEN_SENDER(meet_left, .state = UMPSC_STATE_STANDING, .strong = 1,
+		 .messages = 2, .generation = 1),
+     .node_flags = UMPSC_STANDING, .least = 4);
+PATH(open_receiver_first, OPEN_RECEIVER(meet_node, .generation = 1),
+     .least = 5);
+PATH(open_receiver_of_waiting_messages,
+     OPEN_RECEIVER(meet_waiting,
+		   .state = UMPSC_STATE_CLAIMED | UMPSC_STATE_ENDED,
+		   .messages = 2, .generation = 1),
+     .least = 4);
+PATH(open_receiver_for_who_joined,
+     OPEN_RECEIVER(meet_joined, .strong = 1, .generation = 1), .least = 4);
+PATH(open_receiver_after_the_end, OPEN_RECEIVER(meet_ended, .generation = 2),
+     .least = 5);
+PATH(open_receiver_of_a_standing_node,
+     OPEN_RECEIVER(meet_left,
+		   .state = UMPSC_STATE_CLAIMED | UMPSC_STATE_STANDING,
+		   .messages = 2, .generation = 1),
+     .node_flags = UMPSC_STANDING, .least = 4);
+PATH(open_receiver_beside_another, .meet = meet_claimed, .call = call_open,
+     .access = O_RDONLY, .ret = -1, .err = EBUSY, .least = 4);
+PATH(sender_of_a_node_s_receiver,
+     MAKES(call_sender, other, UMPSC_ROLE_SENDER, .strong = 1, .generation = 1),
+     .meet = meet_claimed);
+
+static long call_create(SELF, VARIANT)
+{
+	struct umpsc_create_args args = {
+		.name = NAME,
+		.mode = 0604,
+		.flags = variant->node_flags,
+	};
+
+	return umpsc_create(self->manager, &args);
+}
+
+static void done_created(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	struct stat st;
+	int fd;
+
+	EXPECT_EQ(0, access(SYSFS, F_OK));
+	ASSERT_EQ(0, stat(NODE, &st));
+	EXPECT_EQ(S_IFCHR | 0604, st.st_mode);
+	fd = ASSERT_FD(umpsc_open(NAME, O_WRONLY));
+	close(fd);
+}
+
+/* The arguments, the node, its number and name, all of a device; the arguments back. */
+PATH(create, .call = call_create, .done = done_created, .least = 20);
+PATH(create_standing, .call = call_create, .done = done_created,
+     .node_flags = UMPSC_STANDING | UMPSC_CREDS, .least = 20);
+
+static long call_remove(SELF, VARIANT)
+{
+	return umpsc_remove(self->manager, NAME);
+}
+
+static void done_removed(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	struct umpsc_info info;
+
+	EXPECT_NE(0, access(NODE, F_OK));
+	EXPECT_NE(0, access(SYSFS, F_OK));
+	EXPECT_ERR(ENXIO, umpsc_info(self->node, &info));
+	if (self->other < 0)
+		return;
+	ASSERT_EQ(0, umpsc_info(self->other, &info));
+	EXPECT_TRUE(info.state & UMPSC_STATE_ENDED);
+}
+
+/* The arguments; nothing that comes then can be refused. */
+PATH(remove, .meet = meet_node, .call = call_remove, .done = done_removed,
+     .least = 1);
+PATH(remove_with_waiting_messages, .meet = meet_waiting, .call = call_remove,
+     .done = done_removed, .least = 1);
+PATH(remove_with_a_receiver, .meet = meet_claimed, .call = call_remove,
+     .done = done_removed, .least = 1);
+PATH(remove_with_a_sender, .meet = meet_joined, .call = call_remove,
+     .done = done_removed, .least = 1);
+PATH(remove_of_a_standing_node, .meet = meet_left, .call = call_remove,
+     .done = done_removed, .node_flags = UMPSC_STANDING, .least = 1);
+
+/* ---- Ends -------------------------------------------------------------------- */
+
+static long call_close(SELF, VARIANT)
+{
+	return umpsc_close(self->rx);
+}
+
+static void done_closed(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	EXPECT_ERR(EPIPE, write(self->tx, "x", 1));
+	expect_queued(_metadata, self, variant, 0);
+	EXPECT_END(self->rx);
+}
+
+PATH(close, .meet = meet_messages, .call = call_close, .done = done_closed,
+     .count = 3, .len = SMALL);
+
+/* The last close of a file, which is over whatever it returns. */
+static long call_drop(SELF, VARIANT)
+{
+	int *fd = (int *)((char *)self + variant->handle);
+	int dropped = *fd;
+
+	*fd = -1;
+	return close(dropped);
+}
+
+static void done_receiver_dropped(struct __test_metadata *_metadata, SELF,
+				  VARIANT)
+{
+	struct umpsc_info info;
+
+	ASSERT_EQ(0, umpsc_info(self->tx, &info));
+	EXPECT_EQ(variant->count, info.discarded);
+	EXPECT_EQ(0, info.memory);
+	EXPECT_EQ(UMPSC_STATE_CLOSED | UMPSC_STATE_RECEIVER_GONE |
+			  UMPSC_STATE_ENDED,
+		  info.state);
+}
+
+static void done_sender_dropped(struct __test_metadata *_metadata, SELF,
+				VARIANT)
+{
+	expect_queued(_metadata, self, variant, 0);
+	EXPECT_END(self->rx);
+}
+
+static void done_weak_dropped(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	struct umpsc_info info;
+
+	ASSERT_EQ(0, umpsc_info(self->tx, &info));
+	EXPECT_EQ(0, info.weak);
+	EXPECT_EQ(1, info.strong);
+}
+
+PATH(drop_receiver_with_messages, .meet = meet_messages, .call = call_drop,
+     .handle = HANDLE(rx), .done = done_receiver_dropped, .count = 3,
+     .len = PAGED);
+PATH(drop_last_sender, .meet = meet_messages, .call = call_drop,
+     .handle = HANDLE(tx), .done = done_sender_dropped, .count = 3,
+     .len = SMALL);
+PATH(drop_weak_sender, .call = call_drop, .handle = HANDLE(weak),
+     .done = done_weak_dropped);
+
+/* ---- Looking ------------------------------------------------------------------ */
+
+static long call_query(SELF, VARIANT)
+{
+	struct umpsc_query q;
+
+	return umpsc_query(self->tx, &q);
+}
+
+static long call_info(SELF, VARIANT)
+{
+	struct umpsc_info info;
+
+	return umpsc_info(handle_of(self, variant->handle), &info);
+}
+
+static long call_same(SELF, VARIANT)
+{
+	return umpsc_same(self->rx, self->tx);
+}
+
+static long call_fionread(SELF, VARIANT)
+{
+	return umpsc_fionread(self->rx);
+}
+
+static long call_poll(SELF, VARIANT)
+{
+	return umpsc_poll(handle_of(self, variant->handle), 0);
+}
+
+static void meet_epoll(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	meet_messages(_metadata, self, variant);
+	self->epoll = ASSERT_FD(epoll_create1(EPOLL_CLOEXEC));
+}
+
+static long call_epoll(SELF, VARIANT)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT };
+
+	return epoll_ctl(self->epoll, EPOLL_CTL_ADD,
+			 handle_of(self, variant->handle), &event);
+}
+
+static void done_epoll(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	struct epoll_event event;
+
+	EXPECT_EQ(variant->handle != HANDLE(weak),
+		  epoll_wait(self->epoll, &event, 1, 0));
+}
+
+/* What the fdinfo of a handle says, in @in: its length. */
+static long call_fdinfo(SELF, VARIANT)
+{
+	char path[64];
+	long n = -1;
+	int fd, err;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d",
+		 handle_of(self, variant->handle));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	n = read(fd, in, ROOM - 1);
+	err = errno;
+	close(fd);
+	errno = err;
+	if (n > 0)
+		in[n] = 0;
+	return n < 0 ? -1 : 0;
+}
+
+static void done_fdinfo(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	EXPECT_NE(NULL, strstr((char *)in, "umpsc-messages:\t3\n"));
+	EXPECT_NE(NULL, strstr((char *)in, "umpsc-limit-bytes:\t0\n"));
+}
+
+#define LOOK(how, of, ...)                                                    \
+	.meet = meet_messages, .call = how, .handle = HANDLE(of), .count = 3, \
+	.len = SMALL, .done = done_none_read, __VA_ARGS__
+
+PATH(query, LOOK(call_query, tx, .least = 1));
+PATH(info_of_the_receiver, LOOK(call_info, rx, .least = 1));
+PATH(info_of_a_sender, LOOK(call_info, tx, .least = 1));
+PATH(info_of_a_weak_sender, LOOK(call_info, weak, .least = 1));
+PATH(info_of_a_manager, LOOK(call_info, manager, .least = 1));
+PATH(same, LOOK(call_same, rx, .ret = 1));
+PATH(fionread, LOOK(call_fionread, rx, .ret = SMALL));
+PATH(poll_receiver, LOOK(call_poll, rx, .ret = UMPSC_POLL_IN, .least = 1));
+PATH(poll_sender, LOOK(call_poll, tx, .ret = UMPSC_POLL_OUT, .least = 1));
+PATH(poll_weak_sender, LOOK(call_poll, weak, .least = 1));
+PATH(poll_manager, LOOK(call_poll, manager, .ret = POLLERR, .least = 1));
+PATH(epoll_receiver,
+     LOOK(call_epoll, rx, .meet = meet_epoll, .done = done_epoll, .least = 2));
+PATH(epoll_sender,
+     LOOK(call_epoll, tx, .meet = meet_epoll, .done = done_epoll, .least = 2));
+PATH(epoll_weak_sender, LOOK(call_epoll, weak, .meet = meet_epoll,
+			     .done = done_epoll, .least = 2));
+PATH(fdinfo_of_the_receiver,
+     LOOK(call_fdinfo, rx, .done = done_fdinfo, .least = 4));
+PATH(fdinfo_of_a_sender,
+     LOOK(call_fdinfo, tx, .done = done_fdinfo, .least = 4));
+PATH(fdinfo_of_a_weak_sender,
+     LOOK(call_fdinfo, weak, .done = done_fdinfo, .least = 4));
+PATH(fdinfo_of_a_manager, LOOK(call_fdinfo, manager, .least = 4));
+
+/* ---- io_uring ------------------------------------------------------------------ */
+
+static void meet_ring(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	ASSERT_EQ(0, io_uring_queue_init(8, &self->ring, 0));
+	self->has_ring = true;
+}
+
+static void meet_ring_and_messages(struct __test_metadata *_metadata, SELF,
+				   VARIANT)
+{
+	meet_messages(_metadata, self, variant);
+	meet_ring(_metadata, self, variant);
+}
+
+/* Submit the request, unless it is there from the try before, and wait: its result. */
+static long ring_run(SELF,
+		     void (*prepare)(struct io_uring_sqe *sqe, SELF, VARIANT),
+		     VARIANT)
+{
+	struct io_uring_cqe *cqe;
+	int ret;
+
+	if (!io_uring_sq_ready(&self->ring))
+		prepare(io_uring_get_sqe(&self->ring), self, variant);
+	ret = io_uring_submit_and_wait(&self->ring, 1);
+	if (ret == 1)
+		ret = io_uring_peek_cqe(&self->ring, &cqe);
+	else if (!ret)
+		ret = -EAGAIN;
+	if (!ret) {
+		ret = cqe->res;
+		io_uring_cqe_seen(&self->ring, cqe);
+	}
+	errno = -ret;
+	return ret < 0 ? -1 : ret;
+}
+
+static void prepare_write(struct io_uring_sqe *sqe, SELF, VARIANT)
+{
+	io_uring_prep_write(sqe, self->tx, message(0), variant->len, 0);
+}
+
+static void prepare_read(struct io_uring_sqe *sqe, SELF, VARIANT)
+{
+	io_uring_prep_read(sqe, self->rx, in, sizeof(in), 0);
+}
+
+static void prepare_poll(struct io_uring_sqe *sqe, SELF, VARIANT)
+{
+	io_uring_prep_poll_add(sqe, self->rx, POLLIN);
+}
+
+static long call_uring_write(SELF, VARIANT)
+{
+	return ring_run(self, prepare_write, variant);
+}
+
+static long call_uring_read(SELF, VARIANT)
+{
+	return ring_run(self, prepare_read, variant);
+}
+
+static long call_uring_poll(SELF, VARIANT)
+{
+	return ring_run(self, prepare_poll, variant);
+}
+
+PATH(uring_write, WRITE(PAGED, .meet = meet_ring, .call = call_uring_write,
+			.least = 10, .early = true));
+PATH(uring_read, READ(PAGED, PAGED, .meet = meet_ring_and_messages,
+		      .call = call_uring_read, .least = 5));
+PATH(uring_poll, READ(SMALL, POLLIN, .meet = meet_ring_and_messages,
+		      .call = call_uring_poll, .done = done_none_read));
+
+/* ---- The sweep of a path -------------------------------------------------------- */
+
+static bool went_well(VARIANT, long ret, int err)
+{
+	if (variant->opens)
+		return ret >= 0;
+	return ret == variant->ret && (ret >= 0 || err == variant->err);
+}
+
+/* How a call ends for which there was no memory, or whose copy failed. */
+static bool is_failure(long ret, int err)
+{
+	return ret < 0 && (err == ENOMEM || err == EFAULT || err == EAGAIN);
+}
+
+/* The sends that were refused by this failure, as INFO counts them. */
+static __u64 refused_by(SELF, VARIANT, const struct shot *before, int err)
+{
+	struct umpsc_info info;
+
+	if (err != ENOMEM ||
+	    (variant->done != done_sent && variant->done != done_none_sent))
+		return 0;
+	if (!variant->early || umpsc_info(self->tx, &info))
+		return 1;
+	return info.refused_memory != before->info[0].refused_memory;
+}
+
+struct tally {
+	unsigned int failures;
+	unsigned int survived;
+};
+
+/* The path once, where the @n-th allocation or copy fails; false if there is none. */
+static bool sweep_once(struct __test_metadata *_metadata, SELF, VARIANT,
+		       unsigned int n, struct tally *tally)
+{
+	struct shot before;
+	bool fired;
+	long ret;
+	int err;
+
+	world_make(_metadata, self, variant);
+	shoot(_metadata, self, &before);
+	ASSERT_TRUE(faults_arm(self->faults, n));
+	errno = 0;
+	ret = variant->call(self, variant);
+	err = errno;
+	fired = faults_disarm(self->faults);
+	tally->failures += fired;
+	if (went_well(variant, ret, err)) {
+		tally->survived += fired;
+	} else {
+		ASSERT_TRUE(fired && is_failure(ret, err))
+		{
+			TH_LOG("returned %ld: %s", ret, strerror(err));
+		}
+		expect_shot(_metadata, self, &before,
+			    refused_by(self, variant, &before, err));
+		errno = 0;
+		ret = variant->call(self, variant);
+		ASSERT_TRUE(went_well(variant, ret, errno))
+		{
+			TH_LOG("repeated, it returned %ld: %s", ret,
+			       strerror(errno));
+		}
+	}
+	if (variant->done)
+		variant->done(_metadata, self, variant);
+	world_unmake(self);
+	return fired;
+}
+
+static struct tally sweep(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	struct tally tally = {};
+	unsigned int n = 1;
+	struct shot idle;
+
+	shoot(_metadata, self, &idle);
+	while (sweep_once(_metadata, self, variant, n, &tally)) {
+		expect_shot(_metadata, self, &idle, 0);
+		/* One failure tells enough. */
+		ASSERT_EQ(0, _metadata->exit_code)
+		{
+			TH_LOG("when allocation or copy %u failed", n);
+		}
+		ASSERT_GT(TRIES_MAX, ++n);
+	}
+	expect_shot(_metadata, self, &idle, 0);
+	return tally;
+}
+
+/* Whatever else may make the count slip over a failure, it does so once. */
+TEST_LONG(path, each_failure_leaves_the_state_and_the_call_can_be_repeated)
+{
+	__u64 start = umpsc_now_ns();
+	struct tally tally[2];
+	unsigned int most = 0;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		tally[i] = sweep(_metadata, self, variant);
+		if (most < tally[i].failures - tally[i].survived)
+			most = tally[i].failures - tally[i].survived;
+	}
+	EXPECT_LE(variant->least, most);
+	TH_LOG("%u and %u failures, %u and %u of them without consequence, %llu ms",
+	       tally[0].failures, tally[1].failures, tally[0].survived,
+	       tally[1].survived, (umpsc_now_ns() - start) / 1000000);
+}
+
+/* ---- Loading ---------------------------------------------------------------------- */
+
+#define MODULE "/umpsc.ko"
+
+FIXTURE(load)
+{
+	int faults;
+	int kmsg;
+	int module;
+};
+
+FIXTURE_VARIANT(load)
+{
+	const char *params;
+	__u64 nodes;
+};
+
+FIXTURE_VARIANT_ADD(load, alone)
+UMPSC_VARIANT(.params = "", .nodes = 1);
+FIXTURE_VARIANT_ADD(load, with_nodes)
+UMPSC_VARIANT(.params = "channels=one,two:standing mode=0600", .nodes = 3);
+
+FIXTURE_SETUP(load)
+{
+	self->faults = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	if (self->faults < 0)
+		SKIP(return, NO_FAULTS);
+	ASSERT_TRUE(faults_set_up());
+	/* Linux needs a lot to load any module, and none of that is ours. */
+	ASSERT_TRUE(faults_only_in("do_one_initcall"));
+	self->kmsg = log_open(_metadata);
+	self->module = ASSERT_FD(open(MODULE, O_RDONLY | O_CLOEXEC));
+	ASSERT_EQ(0, syscall(SYS_delete_module, "umpsc", O_NONBLOCK));
+}
+
+FIXTURE_TEARDOWN(load)
+{
+	if (self->faults < 0)
+		return;
+	EXPECT_TRUE(faults_only_in(NULL));
+	EXPECT_EQ(0, syscall(SYS_finit_module, self->module, "", 0));
+	expect_quiet_log(_metadata, self->kmsg);
+	close(self->kmsg);
+	close(self->module);
+	close(self->faults);
+}
+
+static void expect_nothing_loaded(struct __test_metadata *_metadata)
+{
+	static const char *const paths[] = {
+		"/sys/module/umpsc",
+		"/sys/class/umpsc",
+		"/sys/devices/virtual/umpsc",
+		UMPSC_NODE,
+	};
+	static char text[65536];
+	int left = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(paths); i++)
+		left += !access(paths[i], F_OK);
+	EXPECT_EQ(0, left);
+	ASSERT_LT(0, umpsc_read_file("/proc/devices", text, sizeof(text)));
+	EXPECT_EQ(NULL, strstr(text, "umpsc"));
+	ASSERT_LE(0, umpsc_read_file("/proc/modules", text, sizeof(text)));
+	EXPECT_EQ(NULL, strstr(text, "umpsc"));
+}
+
+TEST_LONG(load, each_failure_leaves_nothing_and_it_can_be_loaded)
+{
+	unsigned int n, failures = 0, survived = 0;
+	struct umpsc_query q;
+	int ret = -1, err, fd;
+	bool fired = true;
+
+	for (n = 1; fired; n++) {
+		ASSERT_GT(TRIES_MAX, n);
+		ASSERT_TRUE(faults_arm(self->faults, n));
+		errno = 0;
+		ret = syscall(SYS_finit_module, self->module, variant->params,
+			      0);
+		err = errno;
+		fired = faults_disarm(self->faults);
+		failures += fired;
+		if (ret) {
+			ASSERT_TRUE(fired);
+			EXPECT_EQ(ENOMEM, err);
+			expect_nothing_loaded(_metadata);
+			continue;
+		}
+		survived += fired;
+		fd = ASSERT_FD(umpsc_open_manager());
+		ASSERT_EQ(0, umpsc_query(fd, &q));
+		EXPECT_EQ(variant->nodes, q.nodes);
+		close(fd);
+		ASSERT_EQ(0, syscall(SYS_delete_module, "umpsc", O_NONBLOCK));
+		expect_nothing_loaded(_metadata);
+		ASSERT_EQ(0, _metadata->exit_code)
+		TH_LOG("when number %u failed", n);
+	}
+	/* The work queue, the region, the class, the device file; each node as by CREATE. */
+	EXPECT_LE(10 + 15 * variant->nodes, failures - survived);
+	TH_LOG("%u failures, %u of them without consequence", failures,
+	       survived);
+}
+
+TEST_HARNESS_MAIN
