@@ -99,11 +99,17 @@ static bool faults_filter(const char *kind, const char *how,
 }
 
 /*
- * Everything fails that can, also single pages and what may wait; without a word.
- * But not what the slab allocator and kmemleak need for themselves: both make do
- * without, and as they need it only now and then, the count would slip by it, and
+ * What the slab allocator and kmemleak need for themselves does not fail: both make
+ * do without, and as they need it only now and then, the count would slip by it, and
  * so over a failure.
  */
+static bool faults_spare_allocators(void)
+{
+	return faults_filter("fail_page_alloc", "reject", "allocate_slab") &&
+	       faults_filter("failslab", "reject", "__alloc_object");
+}
+
+/* All else does, also single pages and what may wait; and without a word. */
 static bool faults_set_up(void)
 {
 	char text[32];
@@ -119,8 +125,7 @@ static bool faults_set_up(void)
 	       write_string(DEBUGFS "fail_page_alloc/min-order", "0") &&
 	       write_string(DEBUGFS "fail_page_alloc/verbose", "0") &&
 	       write_string(DEBUGFS "fail_usercopy/verbose", "0") &&
-	       faults_filter("fail_page_alloc", "reject", "allocate_slab") &&
-	       faults_filter("failslab", "reject", "__alloc_object");
+	       faults_spare_allocators();
 }
 
 /* Only what @function calls fails; NULL: everything does again. */
@@ -203,6 +208,8 @@ FIXTURE(path)
 	int epoll;
 	struct io_uring ring;
 	bool has_ring;
+	/* The real one, if it is not root. */
+	uid_t user;
 
 	struct umpsc_batch batch;
 	struct umpsc_channel_args channel;
@@ -216,9 +223,13 @@ FIXTURE_VARIANT(path)
 	__u32 flags;
 	struct umpsc_limits limits;
 	bool waits;
-	/* Its messages, those of the call too: each one a send, or all of them together. */
+	/*
+	 * Its messages, those of the call too, and how many are queued ahead of these:
+	 * each one a send, or all of them together.
+	 */
 	size_t len;
 	__u32 count;
+	__u32 ahead;
 	bool together;
 	__u16 hdr;
 	/* The access mode of an open, flags of the node. */
@@ -247,6 +258,8 @@ FIXTURE_VARIANT(path)
 	unsigned int least;
 	/* Linux needs memory for it before the module is called. */
 	bool early;
+	/* A page of the channel's own comes or goes by it. */
+	bool keeps;
 };
 
 #define PATH(name, ...) \
@@ -303,7 +316,8 @@ FIXTURE_SETUP(path)
 
 /*
  * Nothing userspace does prints a warning.  That a device could not be added the
- * kernel's own core says, in one line.
+ * kernel's own core says, in one line; and for which node it could not be loaded, the
+ * module does.
  */
 static void expect_quiet_log(struct __test_metadata *_metadata, int kmsg)
 {
@@ -312,8 +326,9 @@ static void expect_quiet_log(struct __test_metadata *_metadata, int kmsg)
 
 	while ((n = read(kmsg, line, sizeof(line) - 1)) > 0) {
 		line[n] = 0;
-		EXPECT_NE(NULL,
-			  strstr(line, "kobject_add_internal failed for umpsc"))
+		EXPECT_TRUE(
+			strstr(line, "kobject_add_internal failed for umpsc") ||
+			strstr(line, "umpsc: channels: no node"))
 		{
 			TH_LOG("the kernel says: %s", line);
 		}
@@ -354,6 +369,7 @@ static void world_unmake(SELF)
 	if (self->has_ring)
 		io_uring_queue_exit(&self->ring);
 	self->has_ring = false;
+	setreuid(0, -1);
 	umpsc_batch_free(&self->batch);
 	umpsc_node_remove(NAME);
 }
@@ -385,7 +401,7 @@ static void shoot(struct __test_metadata *_metadata, SELF, struct shot *shot)
 
 /* All is as it was, but for @refused sends of the private channel. */
 static void expect_shot(struct __test_metadata *_metadata, SELF,
-			const struct shot *before, __u64 refused)
+			const struct shot *before, __u64 refused, bool keeps)
 {
 	struct umpsc_info info;
 	struct shot now;
@@ -396,6 +412,9 @@ static void expect_shot(struct __test_metadata *_metadata, SELF,
 	EXPECT_EQ(before->query.channels, now.query.channels);
 	EXPECT_EQ(before->query.messages, now.query.messages);
 	EXPECT_EQ(before->query.bytes, now.query.bytes);
+	if (!keeps) {
+		EXPECT_EQ(before->query.memory, now.query.memory);
+	}
 	EXPECT_EQ(before->refs, now.refs);
 	EXPECT_EQ(before->fds, now.fds);
 	EXPECT_EQ(before->unread, now.unread);
@@ -425,7 +444,7 @@ static void batch_make(SELF, VARIANT)
 	struct umpsc_record *r;
 	__u32 i;
 
-	for (i = 0; i < variant->count; i++) {
+	for (i = variant->ahead; i < variant->count; i++) {
 		r = umpsc_batch_add(&self->batch, message(i) - extra,
 				    extra + variant->len);
 		r->len = variant->len;
@@ -436,6 +455,23 @@ static void batch_make(SELF, VARIANT)
 static void meet_batch(struct __test_metadata *_metadata, SELF, VARIANT)
 {
 	batch_make(self, variant);
+}
+
+/* A backlog, so that small runs share a page. */
+static void meet_backlog(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	__u32 i;
+
+	for (i = 0; i < variant->ahead; i++)
+		ASSERT_EQ(variant->len,
+			  write(self->tx, message(i), variant->len));
+	batch_make(self, variant);
+}
+
+/* A user who has nothing yet: the call opens the account. */
+static void meet_new_user(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	ASSERT_EQ(0, setreuid(++self->user, -1));
 }
 
 /* The messages are queued. */
@@ -547,7 +583,7 @@ static void expect_queued(struct __test_metadata *_metadata, SELF, VARIANT,
 
 static long call_write(SELF, VARIANT)
 {
-	return write(self->tx, message(0), variant->len);
+	return write(self->tx, message(variant->ahead), variant->len);
 }
 
 /* In @n pieces of which no two are alike. */
@@ -619,11 +655,12 @@ PATH(write_with_creds_and_pages,
      WRITE(PAGED, .flags = UMPSC_CREDS, .least = 10));
 PATH(write_with_a_time, WRITE(SMALL, .flags = UMPSC_TIMESTAMP, .least = 2));
 PATH(write_into_what_was_used_before,
-     WRITE(SMALL, .meet = meet_spare, .least = 1));
+     WRITE(SMALL, .meet = meet_spare, .keeps = true, .least = 1));
 PATH(write_into_what_was_used_before_creds,
-     WRITE(SMALL, .meet = meet_spare, .flags = UMPSC_CREDS, .least = 1));
+     WRITE(SMALL, .meet = meet_spare, .keeps = true, .flags = UMPSC_CREDS,
+	   .least = 1));
 PATH(write_of_another_size_than_was_used_before,
-     WRITE(PAGED, .meet = meet_spare, .least = 10));
+     WRITE(PAGED, .meet = meet_spare, .keeps = true, .least = 10));
 PATH(write_to_a_closed_channel, .meet = meet_closed, .call = call_write,
      .done = done_none_sent, .len = SMALL, .ret = -1, .err = EPIPE);
 PATH(write_to_a_full_channel, .limits = { .max_bytes = SMALL - 1 },
@@ -636,6 +673,20 @@ PATH(write_to_a_full_channel_with_creds, .flags = UMPSC_CREDS,
 PATH(write_above_the_limit, .limits = { .max_len = SMALL - 1 },
      .call = call_write, .done = done_none_sent, .len = SMALL, .ret = -1,
      .err = EMSGSIZE);
+/* The copy, as a run of its own is made where there is no page; the account, the user, the run, the copy. */
+PATH(write_that_begins_a_page_for_many,
+     WRITE(SMALL, .meet = meet_backlog, .keeps = true, .ahead = 16, .count = 17,
+	   .least = 1));
+PATH(write_into_a_page_for_many,
+     WRITE(SMALL, .meet = meet_backlog, .keeps = true, .ahead = 20, .count = 21,
+	   .least = 1));
+PATH(write_into_a_page_for_many_with_creds,
+     WRITE(SMALL, .meet = meet_backlog, .keeps = true, .flags = UMPSC_CREDS,
+	   .ahead = 20, .count = 21, .least = 1));
+PATH(write_behind_a_full_page_for_many,
+     WRITE(SMALL, .meet = meet_backlog, .keeps = true, .ahead = 41, .count = 42,
+	   .least = 1));
+PATH(write_of_a_new_user, WRITE(SMALL, .meet = meet_new_user, .least = 4));
 PATH(writev_of_three, WRITE(PAGED, .call = call_writev, .least = 12));
 PATH(writev_of_twenty,
      WRITE(PAGED, .call = call_writev_many, .least = 29, .early = true));
@@ -646,6 +697,9 @@ PATH(send_of_nothing, .call = call_send, .done = done_none_sent, .least = 1);
 PATH(send_one, SEND(1, SMALL, .least = 3));
 PATH(send_three, SEND(3, SMALL, .least = 3));
 PATH(send_two_pages_in_one_piece, SEND(50, SMALL, .least = 3));
+PATH(send_into_a_page_for_many,
+     SEND(3, SMALL, .meet = meet_backlog, .keeps = true, .ahead = 20,
+	  .count = 23, .least = 2));
 PATH(send_with_pages, SEND(200, SMALL, .least = 14));
 PATH(send_huge, SEND(2, HUGE / 2, .least = 128));
 PATH(send_with_creds, SEND(3, SMALL, .flags = UMPSC_CREDS, .least = 3));
@@ -1200,25 +1254,43 @@ static void done_epoll(struct __test_metadata *_metadata, SELF, VARIANT)
 		  epoll_wait(self->epoll, &event, 1, 0));
 }
 
-/* What the fdinfo of a handle says, in @in: its length. */
-static long call_fdinfo(SELF, VARIANT)
+/* What is in a file, in @in. */
+static long look_into(const char *path)
 {
-	char path[64];
-	long n = -1;
-	int fd, err;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+	int err;
 
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d",
-		 handle_of(self, variant->handle));
-	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -1;
 	n = read(fd, in, ROOM - 1);
 	err = errno;
 	close(fd);
 	errno = err;
-	if (n > 0)
-		in[n] = 0;
-	return n < 0 ? -1 : 0;
+	if (n < 0)
+		return -1;
+	in[n] = 0;
+	return 0;
+}
+
+static long call_fdinfo(SELF, VARIANT)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d",
+		 handle_of(self, variant->handle));
+	return look_into(path);
+}
+
+/* A figure of the node in sysfs, likewise. */
+static long call_sysfs(SELF, VARIANT)
+{
+	return look_into(SYSFS "/queued");
+}
+
+static void done_sysfs(struct __test_metadata *_metadata, SELF, VARIANT)
+{
+	EXPECT_EQ(0, strcmp((char *)in, "2\n"));
 }
 
 static void done_fdinfo(struct __test_metadata *_metadata, SELF, VARIANT)
@@ -1255,6 +1327,9 @@ PATH(fdinfo_of_a_sender,
 PATH(fdinfo_of_a_weak_sender,
      LOOK(call_fdinfo, weak, .done = done_fdinfo, .least = 4));
 PATH(fdinfo_of_a_manager, LOOK(call_fdinfo, manager, .least = 4));
+
+PATH(figure_of_a_node, .meet = meet_waiting, .call = call_sysfs,
+     .done = done_sysfs, .least = 4);
 
 /* ---- io_uring ------------------------------------------------------------------ */
 
@@ -1389,7 +1464,8 @@ static bool sweep_once(struct __test_metadata *_metadata, SELF, VARIANT,
 			TH_LOG("returned %ld: %s", ret, strerror(err));
 		}
 		expect_shot(_metadata, self, &before,
-			    refused_by(self, variant, &before, err));
+			    refused_by(self, variant, &before, err),
+			    variant->keeps);
 		errno = 0;
 		ret = variant->call(self, variant);
 		ASSERT_TRUE(went_well(variant, ret, errno))
@@ -1412,7 +1488,7 @@ static struct tally sweep(struct __test_metadata *_metadata, SELF, VARIANT)
 
 	shoot(_metadata, self, &idle);
 	while (sweep_once(_metadata, self, variant, n, &tally)) {
-		expect_shot(_metadata, self, &idle, 0);
+		expect_shot(_metadata, self, &idle, 0, false);
 		/* One failure tells enough. */
 		ASSERT_EQ(0, _metadata->exit_code)
 		{
@@ -1420,7 +1496,7 @@ static struct tally sweep(struct __test_metadata *_metadata, SELF, VARIANT)
 		}
 		ASSERT_GT(TRIES_MAX, ++n);
 	}
-	expect_shot(_metadata, self, &idle, 0);
+	expect_shot(_metadata, self, &idle, 0, false);
 	return tally;
 }
 
@@ -1473,6 +1549,11 @@ FIXTURE_SETUP(load)
 	ASSERT_TRUE(faults_set_up());
 	/* Linux needs a lot to load any module, and none of that is ours. */
 	ASSERT_TRUE(faults_only_in("do_one_initcall"));
+	/* And it prints a backtrace where a cache cannot be made. */
+	ASSERT_TRUE(faults_filter("failslab", "reject",
+				  "__kmem_cache_create_args"));
+	ASSERT_TRUE(faults_filter("fail_page_alloc", "reject",
+				  "__kmem_cache_create_args"));
 	self->kmsg = log_open(_metadata);
 	self->module = ASSERT_FD(open(MODULE, O_RDONLY | O_CLOEXEC));
 	ASSERT_EQ(0, syscall(SYS_delete_module, "umpsc", O_NONBLOCK));
@@ -1483,6 +1564,7 @@ FIXTURE_TEARDOWN(load)
 	if (self->faults < 0)
 		return;
 	EXPECT_TRUE(faults_only_in(NULL));
+	EXPECT_TRUE(faults_spare_allocators());
 	EXPECT_EQ(0, syscall(SYS_finit_module, self->module, "", 0));
 	expect_quiet_log(_metadata, self->kmsg);
 	close(self->kmsg);
