@@ -203,8 +203,8 @@ TEST_LONG(memory, lowering_a_limit_refuses_new_sends_only)
 			}
 			/* At once: what was charged ahead is not spent either. */
 			ASSERT_EQ(0, seteuid(0));
-			ASSERT_TRUE(umpsc_limit_set(limits[i].name,
-						    limits[i].low));
+			ASSERT_TRUE(
+				umpsc_limit_set(limits[i].name, limits[i].low));
 			ASSERT_EQ(0, seteuid(USER));
 			EXPECT_REFUSED(limits[i].err, 4000);
 			EXPECT_REFUSED(limits[i].err, 4000);
@@ -357,8 +357,7 @@ TEST_LONG(memory, channels_and_handles_count)
 		close(last);
 		ASSERT_FD(umpsc_downgrade(self->tx, 0));
 	});
-	EXPECT_TRUE(
-		UMPSC_UNTIL(umpsc_memory_held(self->manager) == held));
+	EXPECT_TRUE(UMPSC_UNTIL(umpsc_memory_held(self->manager) == held));
 	UMPSC_CHILD({
 		ASSERT_TRUE(umpsc_become(USER, USER));
 		for (made = 0; !umpsc_channel(self->manager, &args); made++)
@@ -689,7 +688,8 @@ static void random_calls(int rx, int tx, __u64 seed, int n)
 				read(*fd, buf, r >> 8 & 0xffff);
 			break;
 		default:
-			write(*fd, data, r & 64 ? r >> 8 & 0xffff : r >> 8 & 255);
+			write(*fd, data,
+			      r & 64 ? r >> 8 & 0xffff : r >> 8 & 255);
 		}
 	}
 }

@@ -189,9 +189,8 @@ TEST_LONG(teardown, backlog_in_a_socket_cycle_keeps_no_cpu_when_collected)
 		watches_start(_metadata, w);
 		make_garbage(_metadata, self->rx);
 		self->rx = -1;
-		EXPECT_TRUE(UMPSC_UNTIL(
-			collect_garbage() &&
-			umpsc_poll(self->tx, 0) & POLLERR));
+		EXPECT_TRUE(UMPSC_UNTIL(collect_garbage() &&
+					umpsc_poll(self->tx, 0) & POLLERR));
 		close(self->tx);
 		self->tx = -1;
 		EXPECT_TRUE(UMPSC_UNTIL(
@@ -205,7 +204,8 @@ TEST_LONG(teardown, backlog_in_a_socket_cycle_keeps_no_cpu_when_collected)
 	EXPECT_GT(DELAY_MAX_NS, latest);
 }
 
-TEST_LONG(teardown, unloading_waits_for_a_backlog_that_is_freed_in_the_background)
+TEST_LONG(teardown,
+	  unloading_waits_for_a_backlog_that_is_freed_in_the_background)
 {
 	int module;
 

@@ -204,16 +204,16 @@ static inline bool umpsc_become(uid_t real, uid_t effective)
  * Runs what follows, a statement or a block, in a child, whose assertions are this
  * test's, and waits for it.
  */
-#define UMPSC_CHILD(...)                                                    \
-	do {                                                                \
-		pid_t __pid = fork();                                       \
-		ASSERT_LE(0, __pid);                                        \
-		if (!__pid) {                                               \
-			__VA_ARGS__;                                        \
-			_exit(0);                                           \
-		}                                                           \
-		EXPECT_EQ(0, umpsc_wait_child(__pid))                       \
-		TH_LOG("child of line %d", __LINE__);                       \
+#define UMPSC_CHILD(...)                              \
+	do {                                          \
+		pid_t __pid = fork();                 \
+		ASSERT_LE(0, __pid);                  \
+		if (!__pid) {                         \
+			__VA_ARGS__;                  \
+			_exit(0);                     \
+		}                                     \
+		EXPECT_EQ(0, umpsc_wait_child(__pid)) \
+		TH_LOG("child of line %d", __LINE__); \
 	} while (0)
 
 #endif /* _UMPSC_MEMORY_H */
