@@ -4,8 +4,8 @@
  * or user copy fails, until none is left to fail.  After each failure the whole
  * state is what it was before, and the same call then does what it should.
  *
- * A path is a call and what it meets: a variant, made by PATH(); EXPECTED lists them
- * all, so that none can be lost.  Linux fails what a thread asks for with
+ * A path is a call and what it meets, a variant; EXPECTED lists them all, so that
+ * none can be lost.  Linux fails what a thread asks for with
  * /proc/thread-self/fail-nth, in its own code on the way as in ours.  It needs
  * CONFIG_FAILSLAB, _FAIL_PAGE_ALLOC and _FAULT_INJECTION_USERCOPY.
  */
@@ -80,7 +80,10 @@ static bool function_range(const char *name, unsigned long long *start,
 	return *start;
 }
 
-/* Of @kind, all that @function calls is the only thing to fail ("require"), or the only not to ("reject"). */
+/*
+ * Of @kind, what @function calls is all that fails ("require"), or all that does not
+ * ("reject").
+ */
 static bool faults_filter(const char *kind, const char *how,
 			  const char *function)
 {
@@ -188,8 +191,16 @@ struct shot {
 	bool sysfs;
 };
 
-FIXTURE(path)
-{
+/* What a call returns: what the path says, or what it would be needless to say. */
+enum what {
+	RETURNS_RET,
+	RETURNS_LEN,
+	RETURNS_COUNT,
+	RETURNS_FILE,
+};
+
+/* What is there, for all tries or for each. */
+struct world {
 	/* Kept for all tries. */
 	int manager;
 	int faults;
@@ -217,8 +228,7 @@ FIXTURE(path)
 	__u64 need;
 };
 
-FIXTURE_VARIANT(path)
-{
+struct path {
 	/* The private channel: flags, limits, and whether its receiver may wait. */
 	__u32 flags;
 	struct umpsc_limits limits;
@@ -241,16 +251,13 @@ FIXTURE_VARIANT(path)
 	/* The handle that is asked. */
 	size_t handle;
 
-	void (*meet)(struct __test_metadata * _metadata,
-		     FIXTURE_DATA(path) * self,
-		     const FIXTURE_VARIANT(path) * variant);
-	long (*call)(FIXTURE_DATA(path) * self,
-		     const FIXTURE_VARIANT(path) * variant);
-	void (*done)(struct __test_metadata * _metadata,
-		     FIXTURE_DATA(path) * self,
-		     const FIXTURE_VARIANT(path) * variant);
-	/* It makes a file, whose INFO begins like this; or what it returns, or its error. */
-	bool opens;
+	void (*meet)(struct __test_metadata *_metadata, struct world *self,
+		     const struct path *variant);
+	long (*call)(struct world *self, const struct path *variant);
+	void (*done)(struct __test_metadata *_metadata, struct world *self,
+		     const struct path *variant);
+	/* What it returns: if it makes a file, what INFO says of that; its error. */
+	enum what what;
 	struct umpsc_info info;
 	long ret;
 	int err;
@@ -262,15 +269,21 @@ FIXTURE_VARIANT(path)
 	bool keeps;
 };
 
-#define PATH(name, ...) \
-	FIXTURE_VARIANT_ADD(path, name) UMPSC_VARIANT(__VA_ARGS__)
+FIXTURE(path)
+{
+	struct world world;
+};
 
-#define SELF FIXTURE_DATA(path) * self
-#define VARIANT const FIXTURE_VARIANT(path) * variant
+FIXTURE_VARIANT(path)
+{
+	struct path path;
+};
 
-#define HANDLE(name) offsetof(FIXTURE_DATA(path), name)
+#define SWEEP_OF(...) UMPSC_VARIANT(.path = { __VA_ARGS__ })
 
-static int handle_of(SELF, size_t handle)
+#define HANDLE(name) offsetof(struct world, name)
+
+static int handle_of(struct world *self, size_t handle)
 {
 	return *(int *)((char *)self + handle);
 }
@@ -294,20 +307,22 @@ static int log_open(struct __test_metadata *_metadata)
 
 FIXTURE_SETUP(path)
 {
-	memset(self, 0, sizeof(*self));
-	self->rx = -1;
-	self->tx = -1;
-	self->weak = -1;
-	self->node = -1;
-	self->other = -1;
-	self->made = -1;
-	self->epoll = -1;
-	self->faults = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
-	if (self->faults < 0)
+	struct world *world = &self->world;
+
+	memset(world, 0, sizeof(*world));
+	world->rx = -1;
+	world->tx = -1;
+	world->weak = -1;
+	world->node = -1;
+	world->other = -1;
+	world->made = -1;
+	world->epoll = -1;
+	world->faults = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	if (world->faults < 0)
 		SKIP(return, NO_FAULTS);
 	ASSERT_TRUE(faults_set_up());
-	self->kmsg = log_open(_metadata);
-	self->manager = ASSERT_FD(umpsc_open_manager());
+	world->kmsg = log_open(_metadata);
+	world->manager = ASSERT_FD(umpsc_open_manager());
 	umpsc_node_remove(NAME);
 	umpsc_fill(out, sizeof(out), 1);
 	/* A page that comes late is an allocation of the call that touches it. */
@@ -322,13 +337,14 @@ FIXTURE_SETUP(path)
 static void expect_quiet_log(struct __test_metadata *_metadata, int kmsg)
 {
 	char line[2048];
+	bool known;
 	ssize_t n;
 
 	while ((n = read(kmsg, line, sizeof(line) - 1)) > 0) {
 		line[n] = 0;
-		EXPECT_TRUE(
-			strstr(line, "kobject_add_internal failed for umpsc") ||
-			strstr(line, "umpsc: channels: no node"))
+		known = strstr(line, "kobject_add_internal failed for umpsc") ||
+			strstr(line, "umpsc: channels: no node");
+		EXPECT_TRUE(known)
 		{
 			TH_LOG("the kernel says: %s", line);
 		}
@@ -338,15 +354,16 @@ static void expect_quiet_log(struct __test_metadata *_metadata, int kmsg)
 
 FIXTURE_TEARDOWN(path)
 {
-	if (self->faults < 0)
+	if (self->world.faults < 0)
 		return;
-	expect_quiet_log(_metadata, self->kmsg);
-	close(self->kmsg);
-	close(self->manager);
-	close(self->faults);
+	expect_quiet_log(_metadata, self->world.kmsg);
+	close(self->world.kmsg);
+	close(self->world.manager);
+	close(self->world.faults);
 }
 
-static void world_make(struct __test_metadata *_metadata, SELF, VARIANT)
+static void world_make(struct __test_metadata *_metadata, struct world *self,
+		       const struct path *variant)
 {
 	ASSERT_EQ(0, umpsc_private_with(&self->rx, &self->tx, variant->flags,
 					variant->waits ? 0 : O_NONBLOCK, 0,
@@ -357,7 +374,7 @@ static void world_make(struct __test_metadata *_metadata, SELF, VARIANT)
 		variant->meet(_metadata, self, variant);
 }
 
-static void world_unmake(SELF)
+static void world_unmake(struct world *self)
 {
 	close_fd(&self->made);
 	close_fd(&self->other);
@@ -379,7 +396,8 @@ static void world_unmake(SELF)
 static const size_t handles[] = { HANDLE(rx),	HANDLE(tx),    HANDLE(weak),
 				  HANDLE(node), HANDLE(other), HANDLE(made) };
 
-static void shoot(struct __test_metadata *_metadata, SELF, struct shot *shot)
+static void shoot(struct __test_metadata *_metadata, struct world *self,
+		  struct shot *shot)
 {
 	size_t i;
 	int fd;
@@ -400,7 +418,7 @@ static void shoot(struct __test_metadata *_metadata, SELF, struct shot *shot)
 }
 
 /* All is as it was, but for @refused sends of the private channel. */
-static void expect_shot(struct __test_metadata *_metadata, SELF,
+static void expect_shot(struct __test_metadata *_metadata, struct world *self,
 			const struct shot *before, __u64 refused, bool keeps)
 {
 	struct umpsc_info info;
@@ -412,9 +430,7 @@ static void expect_shot(struct __test_metadata *_metadata, SELF,
 	EXPECT_EQ(before->query.channels, now.query.channels);
 	EXPECT_EQ(before->query.messages, now.query.messages);
 	EXPECT_EQ(before->query.bytes, now.query.bytes);
-	if (!keeps) {
-		EXPECT_EQ(before->query.memory, now.query.memory);
-	}
+	EXPECT_TRUE(keeps || before->query.memory == now.query.memory);
 	EXPECT_EQ(before->refs, now.refs);
 	EXPECT_EQ(before->fds, now.fds);
 	EXPECT_EQ(before->unread, now.unread);
@@ -438,7 +454,7 @@ static const unsigned char *message(unsigned int i)
 	return out + UMPSC_RECORD_HDR_MAX + i;
 }
 
-static void batch_make(SELF, VARIANT)
+static void batch_make(struct world *self, const struct path *variant)
 {
 	size_t extra = variant->hdr ? variant->hdr - UMPSC_RECORD_HDR : 0;
 	struct umpsc_record *r;
@@ -452,13 +468,15 @@ static void batch_make(SELF, VARIANT)
 	}
 }
 
-static void meet_batch(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_batch(struct __test_metadata *_metadata, struct world *self,
+		       const struct path *variant)
 {
 	batch_make(self, variant);
 }
 
 /* A backlog, so that small runs share a page. */
-static void meet_backlog(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_backlog(struct __test_metadata *_metadata, struct world *self,
+			 const struct path *variant)
 {
 	__u32 i;
 
@@ -469,13 +487,15 @@ static void meet_backlog(struct __test_metadata *_metadata, SELF, VARIANT)
 }
 
 /* A user who has nothing yet: the call opens the account. */
-static void meet_new_user(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_new_user(struct __test_metadata *_metadata, struct world *self,
+			  const struct path *variant)
 {
 	ASSERT_EQ(0, setreuid(++self->user, -1));
 }
 
 /* The messages are queued. */
-static void meet_messages(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_messages(struct __test_metadata *_metadata, struct world *self,
+			  const struct path *variant)
 {
 	__u32 i;
 
@@ -491,30 +511,35 @@ static void meet_messages(struct __test_metadata *_metadata, SELF, VARIANT)
 }
 
 /* One was received, and what held it waits to be used again. */
-static void meet_spare(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_spare(struct __test_metadata *_metadata, struct world *self,
+		       const struct path *variant)
 {
 	ASSERT_EQ(variant->len, write(self->tx, message(0), variant->len));
 	ASSERT_EQ(variant->len, read(self->rx, in, sizeof(in)));
 }
 
-static void meet_closed(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_closed(struct __test_metadata *_metadata, struct world *self,
+			const struct path *variant)
 {
 	ASSERT_EQ(0, umpsc_close(self->rx));
 }
 
-static void meet_end(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_end(struct __test_metadata *_metadata, struct world *self,
+		     const struct path *variant)
 {
 	close_fd(&self->tx);
 }
 
 /* The first part of the first message has been read. */
-static void meet_rest(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_rest(struct __test_metadata *_metadata, struct world *self,
+		      const struct path *variant)
 {
 	meet_messages(_metadata, self, variant);
 	ASSERT_EQ(variant->gone, read(self->rx, in, variant->gone));
 }
 
-static void meet_empties(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_empties(struct __test_metadata *_metadata, struct world *self,
+			 const struct path *variant)
 {
 	struct umpsc_batch empties = {};
 	int i;
@@ -527,7 +552,8 @@ static void meet_empties(struct __test_metadata *_metadata, SELF, VARIANT)
 }
 
 /* In @in are @n records, of the messages from @first on; from @gone in the first. */
-static void expect_records(struct __test_metadata *_metadata, SELF, VARIANT,
+static void expect_records(struct __test_metadata *_metadata,
+			   struct world *self, const struct path *variant,
 			   __u32 n, __u32 first, size_t gone)
 {
 	size_t hdr = UMPSC_RECORD_HDR, pos = 0;
@@ -554,15 +580,15 @@ static void expect_records(struct __test_metadata *_metadata, SELF, VARIANT,
 	EXPECT_EQ(self->used, pos);
 }
 
-static long receive(SELF, size_t size, __u32 most)
+static long receive(struct world *self, size_t size, __u32 most)
 {
 	return umpsc_recv(self->rx, in, size, most, 0, &self->used,
 			  &self->need);
 }
 
 /* Exactly the messages from @first on are queued, and go out right. */
-static void expect_queued(struct __test_metadata *_metadata, SELF, VARIANT,
-			  __u32 first)
+static void expect_queued(struct __test_metadata *_metadata, struct world *self,
+			  const struct path *variant, __u32 first)
 {
 	__u32 n = variant->count - first;
 	struct umpsc_info info;
@@ -581,13 +607,13 @@ static void expect_queued(struct __test_metadata *_metadata, SELF, VARIANT,
 
 /* ---- Sending -------------------------------------------------------------- */
 
-static long call_write(SELF, VARIANT)
+static long call_write(struct world *self, const struct path *variant)
 {
 	return write(self->tx, message(variant->ahead), variant->len);
 }
 
 /* In @n pieces of which no two are alike. */
-static long write_pieces(SELF, VARIANT, int n)
+static long write_pieces(struct world *self, const struct path *variant, int n)
 {
 	struct iovec iov[32];
 	size_t at = 0, len;
@@ -601,35 +627,37 @@ static long write_pieces(SELF, VARIANT, int n)
 	return writev(self->tx, iov, n);
 }
 
-static long call_writev(SELF, VARIANT)
+static long call_writev(struct world *self, const struct path *variant)
 {
 	return write_pieces(self, variant, 3);
 }
 
 /* More than the kernel has room for without an allocation. */
-static long call_writev_many(SELF, VARIANT)
+static long call_writev_many(struct world *self, const struct path *variant)
 {
 	return write_pieces(self, variant, 20);
 }
 
-static long call_pwritev2(SELF, VARIANT)
+static long call_pwritev2(struct world *self, const struct path *variant)
 {
 	struct iovec iov = { (void *)message(0), variant->len };
 
 	return pwritev2(self->tx, &iov, 1, -1, RWF_NOWAIT);
 }
 
-static long call_send(SELF, VARIANT)
+static long call_send(struct world *self, const struct path *variant)
 {
 	return umpsc_batch_send(self->tx, &self->batch);
 }
 
-static void done_sent(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_sent(struct __test_metadata *_metadata, struct world *self,
+		      const struct path *variant)
 {
 	expect_queued(_metadata, self, variant, 0);
 }
 
-static void done_none_sent(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_none_sent(struct __test_metadata *_metadata,
+			   struct world *self, const struct path *variant)
 {
 	struct umpsc_info info;
 
@@ -640,114 +668,142 @@ static void done_none_sent(struct __test_metadata *_metadata, SELF, VARIANT)
 
 #define WRITE(size, ...)                                                \
 	.call = call_write, .done = done_sent, .len = size, .count = 1, \
-	.ret = size, __VA_ARGS__
+	.what = RETURNS_LEN, __VA_ARGS__
 #define SEND(number, size, ...)                                                \
 	.meet = meet_batch, .call = call_send, .done = done_sent, .len = size, \
-	.count = number, .together = true, .ret = number, __VA_ARGS__
+	.count = number, .together = true, .what = RETURNS_COUNT, __VA_ARGS__
 
 /* The run and the copy; a run with pages: each of them, and a copy for each piece. */
-PATH(write_small, WRITE(SMALL, .least = 2));
-PATH(write_two_pages_in_one_piece, WRITE(WHOLE, .least = 2));
-PATH(write_with_pages, WRITE(PAGED, .least = 10));
-PATH(write_huge, WRITE(HUGE, .least = 128));
-PATH(write_with_creds, WRITE(SMALL, .flags = UMPSC_CREDS, .least = 2));
-PATH(write_with_creds_and_pages,
-     WRITE(PAGED, .flags = UMPSC_CREDS, .least = 10));
-PATH(write_with_a_time, WRITE(SMALL, .flags = UMPSC_TIMESTAMP, .least = 2));
-PATH(write_into_what_was_used_before,
-     WRITE(SMALL, .meet = meet_spare, .keeps = true, .least = 1));
-PATH(write_into_what_was_used_before_creds,
-     WRITE(SMALL, .meet = meet_spare, .keeps = true, .flags = UMPSC_CREDS,
-	   .least = 1));
-PATH(write_of_another_size_than_was_used_before,
-     WRITE(PAGED, .meet = meet_spare, .keeps = true, .least = 10));
-PATH(write_to_a_closed_channel, .meet = meet_closed, .call = call_write,
-     .done = done_none_sent, .len = SMALL, .ret = -1, .err = EPIPE);
-PATH(write_to_a_full_channel, .limits = { .max_bytes = SMALL - 1 },
-     .call = call_write, .done = done_none_sent, .len = SMALL, .ret = -1,
-     .err = ENOBUFS, .least = 2);
-PATH(write_to_a_full_channel_with_creds, .flags = UMPSC_CREDS,
-     .limits = { .max_bytes = SMALL - 1 }, .call = call_write,
-     .done = done_none_sent, .len = SMALL, .ret = -1, .err = ENOBUFS,
-     .least = 2);
-PATH(write_above_the_limit, .limits = { .max_len = SMALL - 1 },
-     .call = call_write, .done = done_none_sent, .len = SMALL, .ret = -1,
-     .err = EMSGSIZE);
-/* The copy, as a run of its own is made where there is no page; the account, the user, the run, the copy. */
-PATH(write_that_begins_a_page_for_many,
-     WRITE(SMALL, .meet = meet_backlog, .keeps = true, .ahead = 16, .count = 17,
-	   .least = 1));
-PATH(write_into_a_page_for_many,
-     WRITE(SMALL, .meet = meet_backlog, .keeps = true, .ahead = 20, .count = 21,
-	   .least = 1));
-PATH(write_into_a_page_for_many_with_creds,
-     WRITE(SMALL, .meet = meet_backlog, .keeps = true, .flags = UMPSC_CREDS,
-	   .ahead = 20, .count = 21, .least = 1));
-PATH(write_behind_a_full_page_for_many,
-     WRITE(SMALL, .meet = meet_backlog, .keeps = true, .ahead = 41, .count = 42,
-	   .least = 1));
-PATH(write_of_a_new_user, WRITE(SMALL, .meet = meet_new_user, .least = 4));
-PATH(writev_of_three, WRITE(PAGED, .call = call_writev, .least = 12));
-PATH(writev_of_twenty,
-     WRITE(PAGED, .call = call_writev_many, .least = 29, .early = true));
-PATH(pwritev2_nowait, WRITE(SMALL, .call = call_pwritev2, .least = 2));
+FIXTURE_VARIANT_ADD(path, write_small)
+SWEEP_OF(WRITE(SMALL, .least = 2));
+FIXTURE_VARIANT_ADD(path, write_two_pages_in_one_piece)
+SWEEP_OF(WRITE(WHOLE, .least = 2));
+FIXTURE_VARIANT_ADD(path, write_with_pages)
+SWEEP_OF(WRITE(PAGED, .least = 10));
+FIXTURE_VARIANT_ADD(path, write_huge)
+SWEEP_OF(WRITE(HUGE, .least = 128));
+FIXTURE_VARIANT_ADD(path, write_with_creds)
+SWEEP_OF(WRITE(SMALL, .flags = UMPSC_CREDS, .least = 2));
+FIXTURE_VARIANT_ADD(path, write_with_creds_and_pages)
+SWEEP_OF(WRITE(PAGED, .flags = UMPSC_CREDS, .least = 10));
+FIXTURE_VARIANT_ADD(path, write_with_a_time)
+SWEEP_OF(WRITE(SMALL, .flags = UMPSC_TIMESTAMP, .least = 2));
+FIXTURE_VARIANT_ADD(path, write_into_what_was_used_before)
+SWEEP_OF(WRITE(SMALL, .meet = meet_spare, .keeps = true, .least = 1));
+FIXTURE_VARIANT_ADD(path, write_into_what_was_used_before_creds)
+SWEEP_OF(WRITE(SMALL, .meet = meet_spare, .keeps = true, .flags = UMPSC_CREDS,
+	       .least = 1));
+FIXTURE_VARIANT_ADD(path, write_of_another_size_than_was_used_before)
+SWEEP_OF(WRITE(PAGED, .meet = meet_spare, .keeps = true, .least = 10));
+FIXTURE_VARIANT_ADD(path, write_to_a_closed_channel)
+SWEEP_OF(.meet = meet_closed, .call = call_write, .done = done_none_sent,
+	 .len = SMALL, .ret = -1, .err = EPIPE);
+FIXTURE_VARIANT_ADD(path, write_to_a_full_channel)
+SWEEP_OF(.limits = { .max_bytes = SMALL - 1 }, .call = call_write,
+	 .done = done_none_sent, .len = SMALL, .ret = -1, .err = ENOBUFS,
+	 .least = 2);
+FIXTURE_VARIANT_ADD(path, write_to_a_full_channel_with_creds)
+SWEEP_OF(.flags = UMPSC_CREDS, .limits = { .max_bytes = SMALL - 1 },
+	 .call = call_write, .done = done_none_sent, .len = SMALL, .ret = -1,
+	 .err = ENOBUFS, .least = 2);
+FIXTURE_VARIANT_ADD(path, write_above_the_limit)
+SWEEP_OF(.limits = { .max_len = SMALL - 1 }, .call = call_write,
+	 .done = done_none_sent, .len = SMALL, .ret = -1, .err = EMSGSIZE);
+/*
+ * The copy, as a run of its own is made where there is no page.  For a new user the
+ * account and the user besides.
+ */
+FIXTURE_VARIANT_ADD(path, write_that_begins_a_page_for_many)
+SWEEP_OF(WRITE(SMALL, .meet = meet_backlog, .keeps = true, .ahead = 16,
+	       .count = 17, .least = 1));
+FIXTURE_VARIANT_ADD(path, write_into_a_page_for_many)
+SWEEP_OF(WRITE(SMALL, .meet = meet_backlog, .keeps = true, .ahead = 20,
+	       .count = 21, .least = 1));
+FIXTURE_VARIANT_ADD(path, write_into_a_page_for_many_with_creds)
+SWEEP_OF(WRITE(SMALL, .meet = meet_backlog, .keeps = true, .flags = UMPSC_CREDS,
+	       .ahead = 20, .count = 21, .least = 1));
+FIXTURE_VARIANT_ADD(path, write_behind_a_full_page_for_many)
+SWEEP_OF(WRITE(SMALL, .meet = meet_backlog, .keeps = true, .ahead = 41,
+	       .count = 42, .least = 1));
+FIXTURE_VARIANT_ADD(path, write_of_a_new_user)
+SWEEP_OF(WRITE(SMALL, .meet = meet_new_user, .least = 4));
+FIXTURE_VARIANT_ADD(path, writev_of_three)
+SWEEP_OF(WRITE(PAGED, .call = call_writev, .least = 12));
+FIXTURE_VARIANT_ADD(path, writev_of_twenty)
+SWEEP_OF(WRITE(PAGED, .call = call_writev_many, .least = 29, .early = true));
+FIXTURE_VARIANT_ADD(path, pwritev2_nowait)
+SWEEP_OF(WRITE(SMALL, .call = call_pwritev2, .least = 2));
 
 /* The arguments, the run, the batch. */
-PATH(send_of_nothing, .call = call_send, .done = done_none_sent, .least = 1);
-PATH(send_one, SEND(1, SMALL, .least = 3));
-PATH(send_three, SEND(3, SMALL, .least = 3));
-PATH(send_two_pages_in_one_piece, SEND(50, SMALL, .least = 3));
-PATH(send_into_a_page_for_many,
-     SEND(3, SMALL, .meet = meet_backlog, .keeps = true, .ahead = 20,
-	  .count = 23, .least = 2));
-PATH(send_with_pages, SEND(200, SMALL, .least = 14));
-PATH(send_huge, SEND(2, HUGE / 2, .least = 128));
-PATH(send_with_creds, SEND(3, SMALL, .flags = UMPSC_CREDS, .least = 3));
-PATH(send_with_a_time, SEND(3, SMALL, .flags = UMPSC_TIMESTAMP, .least = 3));
-PATH(send_of_another_header, SEND(3, SMALL, .hdr = 64, .least = 4));
-PATH(send_of_another_header_with_pages,
-     SEND(100, SMALL, .hdr = UMPSC_RECORD_HDR_MAX, .least = 20));
-PATH(send_of_another_header_with_creds,
-     SEND(3, SMALL, .hdr = 64, .flags = UMPSC_CREDS, .least = 4));
-PATH(send_to_a_full_channel, .limits = { .max_msgs = 2 }, .meet = meet_batch,
-     .call = call_send, .done = done_none_sent, .count = 3, .len = SMALL,
-     .ret = -1, .err = ENOBUFS, .least = 3);
-PATH(send_above_the_limit, .limits = { .max_len = SMALL - 1 },
-     .meet = meet_batch, .call = call_send, .done = done_none_sent, .count = 3,
-     .len = SMALL, .ret = -1, .err = EMSGSIZE, .least = 3);
+FIXTURE_VARIANT_ADD(path, send_of_nothing)
+SWEEP_OF(.call = call_send, .done = done_none_sent, .least = 1);
+FIXTURE_VARIANT_ADD(path, send_one)
+SWEEP_OF(SEND(1, SMALL, .least = 3));
+FIXTURE_VARIANT_ADD(path, send_three)
+SWEEP_OF(SEND(3, SMALL, .least = 3));
+FIXTURE_VARIANT_ADD(path, send_two_pages_in_one_piece)
+SWEEP_OF(SEND(50, SMALL, .least = 3));
+FIXTURE_VARIANT_ADD(path, send_into_a_page_for_many)
+SWEEP_OF(SEND(3, SMALL, .meet = meet_backlog, .keeps = true, .ahead = 20,
+	      .count = 23, .least = 2));
+FIXTURE_VARIANT_ADD(path, send_with_pages)
+SWEEP_OF(SEND(200, SMALL, .least = 14));
+FIXTURE_VARIANT_ADD(path, send_huge)
+SWEEP_OF(SEND(2, HUGE / 2, .least = 128));
+FIXTURE_VARIANT_ADD(path, send_with_creds)
+SWEEP_OF(SEND(3, SMALL, .flags = UMPSC_CREDS, .least = 3));
+FIXTURE_VARIANT_ADD(path, send_with_a_time)
+SWEEP_OF(SEND(3, SMALL, .flags = UMPSC_TIMESTAMP, .least = 3));
+FIXTURE_VARIANT_ADD(path, send_of_another_header)
+SWEEP_OF(SEND(3, SMALL, .hdr = 64, .least = 4));
+FIXTURE_VARIANT_ADD(path, send_of_another_header_with_pages)
+SWEEP_OF(SEND(100, SMALL, .hdr = UMPSC_RECORD_HDR_MAX, .least = 20));
+FIXTURE_VARIANT_ADD(path, send_of_another_header_with_creds)
+SWEEP_OF(SEND(3, SMALL, .hdr = 64, .flags = UMPSC_CREDS, .least = 4));
+FIXTURE_VARIANT_ADD(path, send_to_a_full_channel)
+SWEEP_OF(.limits = { .max_msgs = 2 }, .meet = meet_batch, .call = call_send,
+	 .done = done_none_sent, .count = 3, .len = SMALL, .ret = -1,
+	 .err = ENOBUFS, .least = 3);
+FIXTURE_VARIANT_ADD(path, send_above_the_limit)
+SWEEP_OF(.limits = { .max_len = SMALL - 1 }, .meet = meet_batch,
+	 .call = call_send, .done = done_none_sent, .count = 3, .len = SMALL,
+	 .ret = -1, .err = EMSGSIZE, .least = 3);
 
 /* ---- Receiving ------------------------------------------------------------ */
 
-static long call_recv(SELF, VARIANT)
+static long call_recv(struct world *self, const struct path *variant)
 {
 	return receive(self, sizeof(in), variant->most ? variant->most : 1000);
 }
 
-static long call_recv_short(SELF, VARIANT)
+static long call_recv_short(struct world *self, const struct path *variant)
 {
 	return receive(self, UMPSC_RECORD_HDR, 1);
 }
 
-static long call_recv_of_none(SELF, VARIANT)
+static long call_recv_of_none(struct world *self, const struct path *variant)
 {
 	return receive(self, sizeof(in), 0);
 }
 
-static void done_received(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_received(struct __test_metadata *_metadata, struct world *self,
+			  const struct path *variant)
 {
 	EXPECT_EQ(0, self->need);
 	expect_records(_metadata, self, variant, variant->ret, 0, 0);
 	expect_queued(_metadata, self, variant, variant->ret);
 }
 
-static void done_rest_received(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_rest_received(struct __test_metadata *_metadata,
+			       struct world *self, const struct path *variant)
 {
 	expect_records(_metadata, self, variant, 1, 0, variant->gone);
 	expect_queued(_metadata, self, variant, 1);
 }
 
 /* Nothing was received, and the outputs are those of none. */
-static void done_none_received(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_none_received(struct __test_metadata *_metadata,
+			       struct world *self, const struct path *variant)
 {
 	EXPECT_EQ(0, self->used);
 	EXPECT_EQ(variant->err == EMSGSIZE ?
@@ -757,12 +813,12 @@ static void done_none_received(struct __test_metadata *_metadata, SELF, VARIANT)
 	expect_queued(_metadata, self, variant, 0);
 }
 
-static long call_read(SELF, VARIANT)
+static long call_read(struct world *self, const struct path *variant)
 {
 	return read(self->rx, in, variant->most ? variant->most : sizeof(in));
 }
 
-static long call_readv(SELF, VARIANT)
+static long call_readv(struct world *self, const struct path *variant)
 {
 	struct iovec iov[] = { { in, 10 },
 			       { in + 10, 5000 },
@@ -771,7 +827,7 @@ static long call_readv(SELF, VARIANT)
 	return readv(self->rx, iov, 3);
 }
 
-static long call_preadv2(SELF, VARIANT)
+static long call_preadv2(struct world *self, const struct path *variant)
 {
 	struct iovec iov = { in, sizeof(in) };
 
@@ -779,7 +835,8 @@ static long call_preadv2(SELF, VARIANT)
 }
 
 /* So many bytes were read, and the rest of the message is still there. */
-static void done_read(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_read(struct __test_metadata *_metadata, struct world *self,
+		      const struct path *variant)
 {
 	size_t rest = variant->len - variant->ret;
 
@@ -794,13 +851,15 @@ static void done_read(struct __test_metadata *_metadata, SELF, VARIANT)
 	expect_queued(_metadata, self, variant, 1);
 }
 
-static void done_rest_read(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_rest_read(struct __test_metadata *_metadata,
+			   struct world *self, const struct path *variant)
 {
 	EXPECT_EQ(0, memcmp(in, message(0) + variant->gone, variant->ret));
 	expect_queued(_metadata, self, variant, 1);
 }
 
-static void done_none_read(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_none_read(struct __test_metadata *_metadata,
+			   struct world *self, const struct path *variant)
 {
 	expect_queued(_metadata, self, variant, 0);
 }
@@ -813,76 +872,95 @@ static void done_none_read(struct __test_metadata *_metadata, SELF, VARIANT)
 	.count = 2, .len = size, .ret = result, __VA_ARGS__
 
 /* The arguments, and a copy for each piece of what is there. */
-PATH(recv_one, RECV(1, SMALL, 1, .least = 2));
-PATH(recv_of_three_sends, RECV(3, SMALL, 3, .least = 4));
-PATH(recv_of_a_batch, RECV(3, SMALL, 3, .together = true, .least = 2));
-PATH(recv_of_a_part_of_a_batch,
-     RECV(3, SMALL, 1, .together = true, .most = 1, .least = 2));
-PATH(recv_with_pages, RECV(2, PAGED, 2, .least = 11));
-PATH(recv_huge, RECV(1, HUGE, 1, .least = 65));
-PATH(recv_with_creds,
-     RECV(3, SMALL, 3, .together = true, .flags = UMPSC_CREDS, .least = 10));
-PATH(recv_with_creds_and_pages,
-     RECV(2, PAGED, 2, .flags = UMPSC_CREDS, .least = 13));
-PATH(recv_with_a_time, RECV(3, SMALL, 3, .flags = UMPSC_TIMESTAMP, .least = 4));
-PATH(recv_of_a_rest,
-     RECV(2, PAGED, 1, .meet = meet_rest, .done = done_rest_received,
-	  .gone = SMALL, .most = 1, .least = 7));
-PATH(recv_into_too_small_a_buffer,
-     RECV(2, SMALL, -1, .call = call_recv_short, .done = done_none_received,
-	  .err = EMSGSIZE, .least = 1));
-PATH(recv_of_none, RECV(2, SMALL, 0, .call = call_recv_of_none,
-			.done = done_none_received, .least = 1));
-PATH(recv_when_nothing_is_there, .call = call_recv, .done = done_none_received,
-     .ret = -1, .err = EAGAIN, .least = 1);
-PATH(recv_past_its_deadline, .waits = true, .call = call_recv,
-     .done = done_none_received, .ret = -1, .err = ETIMEDOUT, .least = 1);
-PATH(recv_of_the_end, .meet = meet_end, .call = call_recv,
-     .done = done_none_received, .least = 1);
+FIXTURE_VARIANT_ADD(path, recv_one)
+SWEEP_OF(RECV(1, SMALL, 1, .least = 2));
+FIXTURE_VARIANT_ADD(path, recv_of_three_sends)
+SWEEP_OF(RECV(3, SMALL, 3, .least = 4));
+FIXTURE_VARIANT_ADD(path, recv_of_a_batch)
+SWEEP_OF(RECV(3, SMALL, 3, .together = true, .least = 2));
+FIXTURE_VARIANT_ADD(path, recv_of_a_part_of_a_batch)
+SWEEP_OF(RECV(3, SMALL, 1, .together = true, .most = 1, .least = 2));
+FIXTURE_VARIANT_ADD(path, recv_with_pages)
+SWEEP_OF(RECV(2, PAGED, 2, .least = 11));
+FIXTURE_VARIANT_ADD(path, recv_huge)
+SWEEP_OF(RECV(1, HUGE, 1, .least = 65));
+FIXTURE_VARIANT_ADD(path, recv_with_creds)
+SWEEP_OF(RECV(3, SMALL, 3, .together = true, .flags = UMPSC_CREDS,
+	      .least = 10));
+FIXTURE_VARIANT_ADD(path, recv_with_creds_and_pages)
+SWEEP_OF(RECV(2, PAGED, 2, .flags = UMPSC_CREDS, .least = 13));
+FIXTURE_VARIANT_ADD(path, recv_with_a_time)
+SWEEP_OF(RECV(3, SMALL, 3, .flags = UMPSC_TIMESTAMP, .least = 4));
+FIXTURE_VARIANT_ADD(path, recv_of_a_rest)
+SWEEP_OF(RECV(2, PAGED, 1, .meet = meet_rest, .done = done_rest_received,
+	      .gone = SMALL, .most = 1, .least = 7));
+FIXTURE_VARIANT_ADD(path, recv_into_too_small_a_buffer)
+SWEEP_OF(RECV(2, SMALL, -1, .call = call_recv_short, .done = done_none_received,
+	      .err = EMSGSIZE, .least = 1));
+FIXTURE_VARIANT_ADD(path, recv_of_none)
+SWEEP_OF(RECV(2, SMALL, 0, .call = call_recv_of_none,
+	      .done = done_none_received, .least = 1));
+FIXTURE_VARIANT_ADD(path, recv_when_nothing_is_there)
+SWEEP_OF(.call = call_recv, .done = done_none_received, .ret = -1,
+	 .err = EAGAIN, .least = 1);
+FIXTURE_VARIANT_ADD(path, recv_past_its_deadline)
+SWEEP_OF(.waits = true, .call = call_recv, .done = done_none_received,
+	 .ret = -1, .err = ETIMEDOUT, .least = 1);
+FIXTURE_VARIANT_ADD(path, recv_of_the_end)
+SWEEP_OF(.meet = meet_end, .call = call_recv, .done = done_none_received,
+	 .least = 1);
 
-PATH(read_small, READ(SMALL, SMALL, .least = 1));
-PATH(read_of_a_part, READ(PAGED, WHOLE, .most = WHOLE, .least = 2));
-PATH(read_of_the_rest, READ(PAGED, PAGED - WHOLE, .meet = meet_rest,
-			    .done = done_rest_read, .gone = WHOLE, .least = 4));
-PATH(read_with_pages, READ(PAGED, PAGED, .least = 5));
-PATH(read_huge, READ(HUGE, HUGE, .count = 1, .least = 64));
-PATH(read_behind_empty_messages,
-     READ(SMALL, SMALL, .meet = meet_empties, .least = 1));
-PATH(readv_of_three, READ(PAGED, PAGED, .call = call_readv, .least = 7));
-PATH(preadv2_nowait, READ(SMALL, SMALL, .call = call_preadv2, .least = 1));
-PATH(read_when_nothing_is_there, .call = call_read, .done = done_none_read,
-     .ret = -1, .err = EAGAIN);
-PATH(read_of_the_end, .meet = meet_end, .call = call_read,
-     .done = done_none_read);
+FIXTURE_VARIANT_ADD(path, read_small)
+SWEEP_OF(READ(SMALL, SMALL, .least = 1));
+FIXTURE_VARIANT_ADD(path, read_of_a_part)
+SWEEP_OF(READ(PAGED, WHOLE, .most = WHOLE, .least = 2));
+FIXTURE_VARIANT_ADD(path, read_of_the_rest)
+SWEEP_OF(READ(PAGED, PAGED - WHOLE, .meet = meet_rest, .done = done_rest_read,
+	      .gone = WHOLE, .least = 4));
+FIXTURE_VARIANT_ADD(path, read_with_pages)
+SWEEP_OF(READ(PAGED, PAGED, .least = 5));
+FIXTURE_VARIANT_ADD(path, read_huge)
+SWEEP_OF(READ(HUGE, HUGE, .count = 1, .least = 64));
+FIXTURE_VARIANT_ADD(path, read_behind_empty_messages)
+SWEEP_OF(READ(SMALL, SMALL, .meet = meet_empties, .least = 1));
+FIXTURE_VARIANT_ADD(path, readv_of_three)
+SWEEP_OF(READ(PAGED, PAGED, .call = call_readv, .least = 7));
+FIXTURE_VARIANT_ADD(path, preadv2_nowait)
+SWEEP_OF(READ(SMALL, SMALL, .call = call_preadv2, .least = 1));
+FIXTURE_VARIANT_ADD(path, read_when_nothing_is_there)
+SWEEP_OF(.call = call_read, .done = done_none_read, .ret = -1, .err = EAGAIN);
+FIXTURE_VARIANT_ADD(path, read_of_the_end)
+SWEEP_OF(.meet = meet_end, .call = call_read, .done = done_none_read);
 
 /* ---- Handles of handles ---------------------------------------------------- */
 
-static long call_clone(SELF, VARIANT)
+static long call_clone(struct world *self, const struct path *variant)
 {
 	self->made = umpsc_clone(handle_of(self, variant->handle), 0);
 	return self->made;
 }
 
-static long call_downgrade(SELF, VARIANT)
+static long call_downgrade(struct world *self, const struct path *variant)
 {
 	self->made = umpsc_downgrade(handle_of(self, variant->handle), 0);
 	return self->made;
 }
 
-static long call_upgrade(SELF, VARIANT)
+static long call_upgrade(struct world *self, const struct path *variant)
 {
 	self->made = umpsc_upgrade(handle_of(self, variant->handle), 0);
 	return self->made;
 }
 
-static long call_sender(SELF, VARIANT)
+static long call_sender(struct world *self, const struct path *variant)
 {
 	self->made = umpsc_sender(handle_of(self, variant->handle), O_NONBLOCK);
 	return self->made;
 }
 
 /* The new file is what the path says, and close-on-exec. */
-static void done_made(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_made(struct __test_metadata *_metadata, struct world *self,
+		      const struct path *variant)
 {
 	struct umpsc_info info;
 
@@ -896,28 +974,31 @@ static void done_made(struct __test_metadata *_metadata, SELF, VARIANT)
 	EXPECT_EQ(variant->info.generation, info.generation);
 }
 
-#define MAKES(how, of, what, ...)                                            \
-	.call = how, .handle = HANDLE(of), .done = done_made, .opens = true, \
-	.info = { .role = what, .state = UMPSC_STATE_CLAIMED, __VA_ARGS__ }, \
+#define MAKES(how, of, is, ...)                                            \
+	.call = how, .handle = HANDLE(of), .done = done_made,              \
+	.what = RETURNS_FILE,                                              \
+	.info = { .role = is, .state = UMPSC_STATE_CLAIMED, __VA_ARGS__ }, \
 	.least = 3
 
 /* The handle, the file and its name. */
-PATH(clone, MAKES(call_clone, tx, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1));
-PATH(clone_of_a_weak_sender,
-     MAKES(call_clone, weak, UMPSC_ROLE_WEAK, .strong = 1, .weak = 2));
-PATH(downgrade,
-     MAKES(call_downgrade, tx, UMPSC_ROLE_WEAK, .strong = 1, .weak = 2));
-PATH(upgrade,
-     MAKES(call_upgrade, weak, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1));
-PATH(upgrade_after_the_last_sender, .meet = meet_end, .call = call_upgrade,
-     .handle = HANDLE(weak), .ret = -1, .err = ESHUTDOWN, .least = 3);
-PATH(sender_of_the_receiver,
-     MAKES(call_sender, rx, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1));
-PATH(sender_of_the_receiver_after_the_last_one, .meet = meet_end,
-     .call = call_sender, .handle = HANDLE(rx), .ret = -1, .err = ESHUTDOWN,
-     .least = 4);
+FIXTURE_VARIANT_ADD(path, clone)
+SWEEP_OF(MAKES(call_clone, tx, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1));
+FIXTURE_VARIANT_ADD(path, clone_of_a_weak_sender)
+SWEEP_OF(MAKES(call_clone, weak, UMPSC_ROLE_WEAK, .strong = 1, .weak = 2));
+FIXTURE_VARIANT_ADD(path, downgrade)
+SWEEP_OF(MAKES(call_downgrade, tx, UMPSC_ROLE_WEAK, .strong = 1, .weak = 2));
+FIXTURE_VARIANT_ADD(path, upgrade)
+SWEEP_OF(MAKES(call_upgrade, weak, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1));
+FIXTURE_VARIANT_ADD(path, upgrade_after_the_last_sender)
+SWEEP_OF(.meet = meet_end, .call = call_upgrade, .handle = HANDLE(weak),
+	 .ret = -1, .err = ESHUTDOWN, .least = 3);
+FIXTURE_VARIANT_ADD(path, sender_of_the_receiver)
+SWEEP_OF(MAKES(call_sender, rx, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1));
+FIXTURE_VARIANT_ADD(path, sender_of_the_receiver_after_the_last_one)
+SWEEP_OF(.meet = meet_end, .call = call_sender, .handle = HANDLE(rx), .ret = -1,
+	 .err = ESHUTDOWN, .least = 4);
 
-static long call_channel(SELF, VARIANT)
+static long call_channel(struct world *self, const struct path *variant)
 {
 	self->channel = (struct umpsc_channel_args){
 		.flags = variant->flags,
@@ -926,7 +1007,8 @@ static long call_channel(SELF, VARIANT)
 	return umpsc_channel(self->manager, &self->channel);
 }
 
-static void done_channel(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_channel(struct __test_metadata *_metadata, struct world *self,
+			 const struct path *variant)
 {
 	EXPECT_EQ(1, umpsc_same(self->channel.receiver_fd,
 				self->channel.sender_fd));
@@ -937,15 +1019,18 @@ static void done_channel(struct __test_metadata *_metadata, SELF, VARIANT)
 }
 
 /* The arguments, two files, the channel, the arguments back. */
-PATH(channel, .call = call_channel, .done = done_channel, .least = 9);
-PATH(channel_with_flags_and_limits, .call = call_channel, .done = done_channel,
-     .flags = UMPSC_CREDS | UMPSC_TIMESTAMP,
-     .limits = { .max_len = 1000, .max_msgs = 10, .max_bytes = 5000 },
-     .least = 9);
+FIXTURE_VARIANT_ADD(path, channel)
+SWEEP_OF(.call = call_channel, .done = done_channel, .least = 9);
+FIXTURE_VARIANT_ADD(path, channel_with_flags_and_limits)
+SWEEP_OF(.call = call_channel, .done = done_channel,
+	 .flags = UMPSC_CREDS | UMPSC_TIMESTAMP,
+	 .limits = { .max_len = 1000, .max_msgs = 10, .max_bytes = 5000 },
+	 .least = 9);
 
 /* ---- Nodes ------------------------------------------------------------------ */
 
-static void meet_node(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_node(struct __test_metadata *_metadata, struct world *self,
+		      const struct path *variant)
 {
 	ASSERT_EQ(0, umpsc_node_create(NAME, variant->node_flags, NULL));
 	self->node = ASSERT_FD(umpsc_open(NAME, O_RDWR));
@@ -961,28 +1046,32 @@ static void node_write(struct __test_metadata *_metadata)
 }
 
 /* The node's messages wait for a receiver; their sender has gone. */
-static void meet_waiting(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_waiting(struct __test_metadata *_metadata, struct world *self,
+			 const struct path *variant)
 {
 	meet_node(_metadata, self, variant);
 	node_write(_metadata);
 }
 
 /* A receiver waits for its first sender. */
-static void meet_claimed(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_claimed(struct __test_metadata *_metadata, struct world *self,
+			 const struct path *variant)
 {
 	meet_node(_metadata, self, variant);
 	self->other = ASSERT_FD(umpsc_open(NAME, O_RDONLY | O_NONBLOCK));
 }
 
 /* A sender waits for its receiver. */
-static void meet_joined(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_joined(struct __test_metadata *_metadata, struct world *self,
+			const struct path *variant)
 {
 	meet_node(_metadata, self, variant);
 	self->other = ASSERT_FD(umpsc_open(NAME, O_WRONLY));
 }
 
 /* The node's first channel has ended. */
-static void meet_ended(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_ended(struct __test_metadata *_metadata, struct world *self,
+		       const struct path *variant)
 {
 	meet_claimed(_metadata, self, variant);
 	node_write(_metadata);
@@ -990,7 +1079,8 @@ static void meet_ended(struct __test_metadata *_metadata, SELF, VARIANT)
 }
 
 /* The receiver of a standing node went in the middle of a message. */
-static void meet_left(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_left(struct __test_metadata *_metadata, struct world *self,
+		      const struct path *variant)
 {
 	int rx;
 
@@ -1000,14 +1090,15 @@ static void meet_left(struct __test_metadata *_metadata, SELF, VARIANT)
 	close(rx);
 }
 
-static long call_open(SELF, VARIANT)
+static long call_open(struct world *self, const struct path *variant)
 {
 	self->made = umpsc_open(NAME, variant->access | O_NONBLOCK);
 	return self->made;
 }
 
 /* The node leads there: its manager tells of the same channel as the new handle. */
-static void done_opened(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_opened(struct __test_metadata *_metadata, struct world *self,
+			const struct path *variant)
 {
 	struct umpsc_info info;
 
@@ -1028,57 +1119,60 @@ static void done_opened(struct __test_metadata *_metadata, SELF, VARIANT)
 	EXPECT_EQ(0, umpsc_fionread(self->made));
 }
 
-#define OPEN(what, mode, met, ...)                                           \
+#define OPEN(is, mode, met, ...)                                             \
 	.call = call_open, .access = mode, .meet = met, .done = done_opened, \
-	.opens = true, .info = { .role = what, __VA_ARGS__ }
+	.what = RETURNS_FILE, .info = { .role = is, __VA_ARGS__ }
 #define OPEN_SENDER(met, ...) \
 	OPEN(UMPSC_ROLE_SENDER, O_WRONLY, met, __VA_ARGS__)
 #define OPEN_RECEIVER(met, ...)                                                \
 	OPEN(UMPSC_ROLE_RECEIVER, O_RDONLY, met, .state = UMPSC_STATE_CLAIMED, \
 	     __VA_ARGS__)
 
-/* The path's name (twice: a slab object and its copy), the file, the handle; the channel, if it is new. */
-PATH(open_manager, OPEN(UMPSC_ROLE_MANAGER, O_RDWR, meet_node), .least = 4);
-PATH(open_first_sender, OPEN_SENDER(meet_node, .strong = 1, .generation = 1),
-     .least = 5);
-PATH(open_sender_beside_waiting_messages,
-     OPEN_SENDER(meet_waiting, .strong = 1, .messages = 2, .generation = 1),
-     .least = 4);
-PATH(open_sender_beside_another,
-     OPEN_SENDER(meet_joined, .strong = 2, .generation = 1), .least = 4);
-PATH(open_sender_for_who_waits,
-     OPEN_SENDER(meet_claimed, .state = UMPSC_STATE_CLAIMED, .strong = 1,
-		 .generation = 1),
-     .least = 4);
-PATH(open_sender_after_the_end,
-     OPEN_SENDER(meet_ended, .strong = 1, .generation = 2), .least = 5);
-PATH(open_sender_of_a_standing_node,
-     OPEN_SENDER(meet_left, .state = UMPSC_STATE_STANDING, .strong = 1,
-		 .messages = 2, .generation = 1),
-     .node_flags = UMPSC_STANDING, .least = 4);
-PATH(open_receiver_first, OPEN_RECEIVER(meet_node, .generation = 1),
-     .least = 5);
-PATH(open_receiver_of_waiting_messages,
-     OPEN_RECEIVER(meet_waiting,
-		   .state = UMPSC_STATE_CLAIMED | UMPSC_STATE_ENDED,
-		   .messages = 2, .generation = 1),
-     .least = 4);
-PATH(open_receiver_for_who_joined,
-     OPEN_RECEIVER(meet_joined, .strong = 1, .generation = 1), .least = 4);
-PATH(open_receiver_after_the_end, OPEN_RECEIVER(meet_ended, .generation = 2),
-     .least = 5);
-PATH(open_receiver_of_a_standing_node,
-     OPEN_RECEIVER(meet_left,
-		   .state = UMPSC_STATE_CLAIMED | UMPSC_STATE_STANDING,
-		   .messages = 2, .generation = 1),
-     .node_flags = UMPSC_STANDING, .least = 4);
-PATH(open_receiver_beside_another, .meet = meet_claimed, .call = call_open,
-     .access = O_RDONLY, .ret = -1, .err = EBUSY, .least = 4);
-PATH(sender_of_a_node_s_receiver,
-     MAKES(call_sender, other, UMPSC_ROLE_SENDER, .strong = 1, .generation = 1),
-     .meet = meet_claimed);
+/* The path's name and its copy, the file, the handle; the channel, if it is new. */
+FIXTURE_VARIANT_ADD(path, open_manager)
+SWEEP_OF(OPEN(UMPSC_ROLE_MANAGER, O_RDWR, meet_node), .least = 4);
+FIXTURE_VARIANT_ADD(path, open_first_sender)
+SWEEP_OF(OPEN_SENDER(meet_node, .strong = 1, .generation = 1), .least = 5);
+FIXTURE_VARIANT_ADD(path, open_sender_beside_waiting_messages)
+SWEEP_OF(OPEN_SENDER(meet_waiting, .strong = 1, .messages = 2, .generation = 1),
+	 .least = 4);
+FIXTURE_VARIANT_ADD(path, open_sender_beside_another)
+SWEEP_OF(OPEN_SENDER(meet_joined, .strong = 2, .generation = 1), .least = 4);
+FIXTURE_VARIANT_ADD(path, open_sender_for_who_waits)
+SWEEP_OF(OPEN_SENDER(meet_claimed, .state = UMPSC_STATE_CLAIMED, .strong = 1,
+		     .generation = 1),
+	 .least = 4);
+FIXTURE_VARIANT_ADD(path, open_sender_after_the_end)
+SWEEP_OF(OPEN_SENDER(meet_ended, .strong = 1, .generation = 2), .least = 5);
+FIXTURE_VARIANT_ADD(path, open_sender_of_a_standing_node)
+SWEEP_OF(OPEN_SENDER(meet_left, .state = UMPSC_STATE_STANDING, .strong = 1,
+		     .messages = 2, .generation = 1),
+	 .node_flags = UMPSC_STANDING, .least = 4);
+FIXTURE_VARIANT_ADD(path, open_receiver_first)
+SWEEP_OF(OPEN_RECEIVER(meet_node, .generation = 1), .least = 5);
+FIXTURE_VARIANT_ADD(path, open_receiver_of_waiting_messages)
+SWEEP_OF(OPEN_RECEIVER(meet_waiting,
+		       .state = UMPSC_STATE_CLAIMED | UMPSC_STATE_ENDED,
+		       .messages = 2, .generation = 1),
+	 .least = 4);
+FIXTURE_VARIANT_ADD(path, open_receiver_for_who_joined)
+SWEEP_OF(OPEN_RECEIVER(meet_joined, .strong = 1, .generation = 1), .least = 4);
+FIXTURE_VARIANT_ADD(path, open_receiver_after_the_end)
+SWEEP_OF(OPEN_RECEIVER(meet_ended, .generation = 2), .least = 5);
+FIXTURE_VARIANT_ADD(path, open_receiver_of_a_standing_node)
+SWEEP_OF(OPEN_RECEIVER(meet_left,
+		       .state = UMPSC_STATE_CLAIMED | UMPSC_STATE_STANDING,
+		       .messages = 2, .generation = 1),
+	 .node_flags = UMPSC_STANDING, .least = 4);
+FIXTURE_VARIANT_ADD(path, open_receiver_beside_another)
+SWEEP_OF(.meet = meet_claimed, .call = call_open, .access = O_RDONLY, .ret = -1,
+	 .err = EBUSY, .least = 4);
+FIXTURE_VARIANT_ADD(path, sender_of_a_node_s_receiver)
+SWEEP_OF(MAKES(call_sender, other, UMPSC_ROLE_SENDER, .strong = 1,
+	       .generation = 1),
+	 .meet = meet_claimed);
 
-static long call_create(SELF, VARIANT)
+static long call_create(struct world *self, const struct path *variant)
 {
 	struct umpsc_create_args args = {
 		.name = NAME,
@@ -1089,7 +1183,8 @@ static long call_create(SELF, VARIANT)
 	return umpsc_create(self->manager, &args);
 }
 
-static void done_created(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_created(struct __test_metadata *_metadata, struct world *self,
+			 const struct path *variant)
 {
 	struct stat st;
 	int fd;
@@ -1102,16 +1197,19 @@ static void done_created(struct __test_metadata *_metadata, SELF, VARIANT)
 }
 
 /* The arguments, the node, its number and name, all of a device; the arguments back. */
-PATH(create, .call = call_create, .done = done_created, .least = 20);
-PATH(create_standing, .call = call_create, .done = done_created,
-     .node_flags = UMPSC_STANDING | UMPSC_CREDS, .least = 20);
+FIXTURE_VARIANT_ADD(path, create)
+SWEEP_OF(.call = call_create, .done = done_created, .least = 20);
+FIXTURE_VARIANT_ADD(path, create_standing)
+SWEEP_OF(.call = call_create, .done = done_created,
+	 .node_flags = UMPSC_STANDING | UMPSC_CREDS, .least = 20);
 
-static long call_remove(SELF, VARIANT)
+static long call_remove(struct world *self, const struct path *variant)
 {
 	return umpsc_remove(self->manager, NAME);
 }
 
-static void done_removed(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_removed(struct __test_metadata *_metadata, struct world *self,
+			 const struct path *variant)
 {
 	struct umpsc_info info;
 
@@ -1125,36 +1223,43 @@ static void done_removed(struct __test_metadata *_metadata, SELF, VARIANT)
 }
 
 /* The arguments; nothing that comes then can be refused. */
-PATH(remove, .meet = meet_node, .call = call_remove, .done = done_removed,
-     .least = 1);
-PATH(remove_with_waiting_messages, .meet = meet_waiting, .call = call_remove,
-     .done = done_removed, .least = 1);
-PATH(remove_with_a_receiver, .meet = meet_claimed, .call = call_remove,
-     .done = done_removed, .least = 1);
-PATH(remove_with_a_sender, .meet = meet_joined, .call = call_remove,
-     .done = done_removed, .least = 1);
-PATH(remove_of_a_standing_node, .meet = meet_left, .call = call_remove,
-     .done = done_removed, .node_flags = UMPSC_STANDING, .least = 1);
+FIXTURE_VARIANT_ADD(path, remove)
+SWEEP_OF(.meet = meet_node, .call = call_remove, .done = done_removed,
+	 .least = 1);
+FIXTURE_VARIANT_ADD(path, remove_with_waiting_messages)
+SWEEP_OF(.meet = meet_waiting, .call = call_remove, .done = done_removed,
+	 .least = 1);
+FIXTURE_VARIANT_ADD(path, remove_with_a_receiver)
+SWEEP_OF(.meet = meet_claimed, .call = call_remove, .done = done_removed,
+	 .least = 1);
+FIXTURE_VARIANT_ADD(path, remove_with_a_sender)
+SWEEP_OF(.meet = meet_joined, .call = call_remove, .done = done_removed,
+	 .least = 1);
+FIXTURE_VARIANT_ADD(path, remove_of_a_standing_node)
+SWEEP_OF(.meet = meet_left, .call = call_remove, .done = done_removed,
+	 .node_flags = UMPSC_STANDING, .least = 1);
 
 /* ---- Ends -------------------------------------------------------------------- */
 
-static long call_close(SELF, VARIANT)
+static long call_close(struct world *self, const struct path *variant)
 {
 	return umpsc_close(self->rx);
 }
 
-static void done_closed(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_closed(struct __test_metadata *_metadata, struct world *self,
+			const struct path *variant)
 {
 	EXPECT_ERR(EPIPE, write(self->tx, "x", 1));
 	expect_queued(_metadata, self, variant, 0);
 	EXPECT_END(self->rx);
 }
 
-PATH(close, .meet = meet_messages, .call = call_close, .done = done_closed,
-     .count = 3, .len = SMALL);
+FIXTURE_VARIANT_ADD(path, close)
+SWEEP_OF(.meet = meet_messages, .call = call_close, .done = done_closed,
+	 .count = 3, .len = SMALL);
 
 /* The last close of a file, which is over whatever it returns. */
-static long call_drop(SELF, VARIANT)
+static long call_drop(struct world *self, const struct path *variant)
 {
 	int *fd = (int *)((char *)self + variant->handle);
 	int dropped = *fd;
@@ -1163,8 +1268,9 @@ static long call_drop(SELF, VARIANT)
 	return close(dropped);
 }
 
-static void done_receiver_dropped(struct __test_metadata *_metadata, SELF,
-				  VARIANT)
+static void done_receiver_dropped(struct __test_metadata *_metadata,
+				  struct world *self,
+				  const struct path *variant)
 {
 	struct umpsc_info info;
 
@@ -1176,14 +1282,15 @@ static void done_receiver_dropped(struct __test_metadata *_metadata, SELF,
 		  info.state);
 }
 
-static void done_sender_dropped(struct __test_metadata *_metadata, SELF,
-				VARIANT)
+static void done_sender_dropped(struct __test_metadata *_metadata,
+				struct world *self, const struct path *variant)
 {
 	expect_queued(_metadata, self, variant, 0);
 	EXPECT_END(self->rx);
 }
 
-static void done_weak_dropped(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_weak_dropped(struct __test_metadata *_metadata,
+			      struct world *self, const struct path *variant)
 {
 	struct umpsc_info info;
 
@@ -1192,53 +1299,54 @@ static void done_weak_dropped(struct __test_metadata *_metadata, SELF, VARIANT)
 	EXPECT_EQ(1, info.strong);
 }
 
-PATH(drop_receiver_with_messages, .meet = meet_messages, .call = call_drop,
-     .handle = HANDLE(rx), .done = done_receiver_dropped, .count = 3,
-     .len = PAGED);
-PATH(drop_last_sender, .meet = meet_messages, .call = call_drop,
-     .handle = HANDLE(tx), .done = done_sender_dropped, .count = 3,
-     .len = SMALL);
-PATH(drop_weak_sender, .call = call_drop, .handle = HANDLE(weak),
-     .done = done_weak_dropped);
+FIXTURE_VARIANT_ADD(path, drop_receiver_with_messages)
+SWEEP_OF(.meet = meet_messages, .call = call_drop, .handle = HANDLE(rx),
+	 .done = done_receiver_dropped, .count = 3, .len = PAGED);
+FIXTURE_VARIANT_ADD(path, drop_last_sender)
+SWEEP_OF(.meet = meet_messages, .call = call_drop, .handle = HANDLE(tx),
+	 .done = done_sender_dropped, .count = 3, .len = SMALL);
+FIXTURE_VARIANT_ADD(path, drop_weak_sender)
+SWEEP_OF(.call = call_drop, .handle = HANDLE(weak), .done = done_weak_dropped);
 
 /* ---- Looking ------------------------------------------------------------------ */
 
-static long call_query(SELF, VARIANT)
+static long call_query(struct world *self, const struct path *variant)
 {
 	struct umpsc_query q;
 
 	return umpsc_query(self->tx, &q);
 }
 
-static long call_info(SELF, VARIANT)
+static long call_info(struct world *self, const struct path *variant)
 {
 	struct umpsc_info info;
 
 	return umpsc_info(handle_of(self, variant->handle), &info);
 }
 
-static long call_same(SELF, VARIANT)
+static long call_same(struct world *self, const struct path *variant)
 {
 	return umpsc_same(self->rx, self->tx);
 }
 
-static long call_fionread(SELF, VARIANT)
+static long call_fionread(struct world *self, const struct path *variant)
 {
 	return umpsc_fionread(self->rx);
 }
 
-static long call_poll(SELF, VARIANT)
+static long call_poll(struct world *self, const struct path *variant)
 {
 	return umpsc_poll(handle_of(self, variant->handle), 0);
 }
 
-static void meet_epoll(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_epoll(struct __test_metadata *_metadata, struct world *self,
+		       const struct path *variant)
 {
 	meet_messages(_metadata, self, variant);
 	self->epoll = ASSERT_FD(epoll_create1(EPOLL_CLOEXEC));
 }
 
-static long call_epoll(SELF, VARIANT)
+static long call_epoll(struct world *self, const struct path *variant)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT };
 
@@ -1246,7 +1354,8 @@ static long call_epoll(SELF, VARIANT)
 			 handle_of(self, variant->handle), &event);
 }
 
-static void done_epoll(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_epoll(struct __test_metadata *_metadata, struct world *self,
+		       const struct path *variant)
 {
 	struct epoll_event event;
 
@@ -1273,7 +1382,7 @@ static long look_into(const char *path)
 	return 0;
 }
 
-static long call_fdinfo(SELF, VARIANT)
+static long call_fdinfo(struct world *self, const struct path *variant)
 {
 	char path[64];
 
@@ -1283,17 +1392,19 @@ static long call_fdinfo(SELF, VARIANT)
 }
 
 /* A figure of the node in sysfs, likewise. */
-static long call_sysfs(SELF, VARIANT)
+static long call_sysfs(struct world *self, const struct path *variant)
 {
 	return look_into(SYSFS "/queued");
 }
 
-static void done_sysfs(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_sysfs(struct __test_metadata *_metadata, struct world *self,
+		       const struct path *variant)
 {
 	EXPECT_EQ(0, strcmp((char *)in, "2\n"));
 }
 
-static void done_fdinfo(struct __test_metadata *_metadata, SELF, VARIANT)
+static void done_fdinfo(struct __test_metadata *_metadata, struct world *self,
+			const struct path *variant)
 {
 	EXPECT_NE(NULL, strstr((char *)in, "umpsc-messages:\t3\n"));
 	EXPECT_NE(NULL, strstr((char *)in, "umpsc-limit-bytes:\t0\n"));
@@ -1303,53 +1414,73 @@ static void done_fdinfo(struct __test_metadata *_metadata, SELF, VARIANT)
 	.meet = meet_messages, .call = how, .handle = HANDLE(of), .count = 3, \
 	.len = SMALL, .done = done_none_read, __VA_ARGS__
 
-PATH(query, LOOK(call_query, tx, .least = 1));
-PATH(info_of_the_receiver, LOOK(call_info, rx, .least = 1));
-PATH(info_of_a_sender, LOOK(call_info, tx, .least = 1));
-PATH(info_of_a_weak_sender, LOOK(call_info, weak, .least = 1));
-PATH(info_of_a_manager, LOOK(call_info, manager, .least = 1));
-PATH(same, LOOK(call_same, rx, .ret = 1));
-PATH(fionread, LOOK(call_fionread, rx, .ret = SMALL));
-PATH(poll_receiver, LOOK(call_poll, rx, .ret = UMPSC_POLL_IN, .least = 1));
-PATH(poll_sender, LOOK(call_poll, tx, .ret = UMPSC_POLL_OUT, .least = 1));
-PATH(poll_weak_sender, LOOK(call_poll, weak, .least = 1));
-PATH(poll_manager, LOOK(call_poll, manager, .ret = POLLERR, .least = 1));
-PATH(epoll_receiver,
-     LOOK(call_epoll, rx, .meet = meet_epoll, .done = done_epoll, .least = 2));
-PATH(epoll_sender,
-     LOOK(call_epoll, tx, .meet = meet_epoll, .done = done_epoll, .least = 2));
-PATH(epoll_weak_sender, LOOK(call_epoll, weak, .meet = meet_epoll,
-			     .done = done_epoll, .least = 2));
-PATH(fdinfo_of_the_receiver,
-     LOOK(call_fdinfo, rx, .done = done_fdinfo, .least = 4));
-PATH(fdinfo_of_a_sender,
-     LOOK(call_fdinfo, tx, .done = done_fdinfo, .least = 4));
-PATH(fdinfo_of_a_weak_sender,
-     LOOK(call_fdinfo, weak, .done = done_fdinfo, .least = 4));
-PATH(fdinfo_of_a_manager, LOOK(call_fdinfo, manager, .least = 4));
+FIXTURE_VARIANT_ADD(path, query)
+SWEEP_OF(LOOK(call_query, tx, .least = 1));
+FIXTURE_VARIANT_ADD(path, info_of_the_receiver)
+SWEEP_OF(LOOK(call_info, rx, .least = 1));
+FIXTURE_VARIANT_ADD(path, info_of_a_sender)
+SWEEP_OF(LOOK(call_info, tx, .least = 1));
+FIXTURE_VARIANT_ADD(path, info_of_a_weak_sender)
+SWEEP_OF(LOOK(call_info, weak, .least = 1));
+FIXTURE_VARIANT_ADD(path, info_of_a_manager)
+SWEEP_OF(LOOK(call_info, manager, .least = 1));
+FIXTURE_VARIANT_ADD(path, same)
+SWEEP_OF(LOOK(call_same, rx, .ret = 1));
+FIXTURE_VARIANT_ADD(path, fionread)
+SWEEP_OF(LOOK(call_fionread, rx, .ret = SMALL));
+FIXTURE_VARIANT_ADD(path, poll_receiver)
+SWEEP_OF(LOOK(call_poll, rx, .ret = UMPSC_POLL_IN, .least = 1));
+FIXTURE_VARIANT_ADD(path, poll_sender)
+SWEEP_OF(LOOK(call_poll, tx, .ret = UMPSC_POLL_OUT, .least = 1));
+FIXTURE_VARIANT_ADD(path, poll_weak_sender)
+SWEEP_OF(LOOK(call_poll, weak, .least = 1));
+FIXTURE_VARIANT_ADD(path, poll_manager)
+SWEEP_OF(LOOK(call_poll, manager, .ret = POLLERR, .least = 1));
+FIXTURE_VARIANT_ADD(path, epoll_receiver)
+SWEEP_OF(LOOK(call_epoll, rx, .meet = meet_epoll, .done = done_epoll,
+	      .least = 2));
+FIXTURE_VARIANT_ADD(path, epoll_sender)
+SWEEP_OF(LOOK(call_epoll, tx, .meet = meet_epoll, .done = done_epoll,
+	      .least = 2));
+FIXTURE_VARIANT_ADD(path, epoll_weak_sender)
+SWEEP_OF(LOOK(call_epoll, weak, .meet = meet_epoll, .done = done_epoll,
+	      .least = 2));
+FIXTURE_VARIANT_ADD(path, fdinfo_of_the_receiver)
+SWEEP_OF(LOOK(call_fdinfo, rx, .done = done_fdinfo, .least = 4));
+FIXTURE_VARIANT_ADD(path, fdinfo_of_a_sender)
+SWEEP_OF(LOOK(call_fdinfo, tx, .done = done_fdinfo, .least = 4));
+FIXTURE_VARIANT_ADD(path, fdinfo_of_a_weak_sender)
+SWEEP_OF(LOOK(call_fdinfo, weak, .done = done_fdinfo, .least = 4));
+FIXTURE_VARIANT_ADD(path, fdinfo_of_a_manager)
+SWEEP_OF(LOOK(call_fdinfo, manager, .least = 4));
 
-PATH(figure_of_a_node, .meet = meet_waiting, .call = call_sysfs,
-     .done = done_sysfs, .least = 4);
+FIXTURE_VARIANT_ADD(path, figure_of_a_node)
+SWEEP_OF(.meet = meet_waiting, .call = call_sysfs, .done = done_sysfs,
+	 .least = 4);
 
 /* ---- io_uring ------------------------------------------------------------------ */
 
-static void meet_ring(struct __test_metadata *_metadata, SELF, VARIANT)
+static void meet_ring(struct __test_metadata *_metadata, struct world *self,
+		      const struct path *variant)
 {
 	ASSERT_EQ(0, io_uring_queue_init(8, &self->ring, 0));
 	self->has_ring = true;
 }
 
-static void meet_ring_and_messages(struct __test_metadata *_metadata, SELF,
-				   VARIANT)
+static void meet_ring_and_messages(struct __test_metadata *_metadata,
+				   struct world *self,
+				   const struct path *variant)
 {
 	meet_messages(_metadata, self, variant);
 	meet_ring(_metadata, self, variant);
 }
 
 /* Submit the request, unless it is there from the try before, and wait: its result. */
-static long ring_run(SELF,
-		     void (*prepare)(struct io_uring_sqe *sqe, SELF, VARIANT),
-		     VARIANT)
+static long ring_run(struct world *self,
+		     void (*prepare)(struct io_uring_sqe *sqe,
+				     struct world *self,
+				     const struct path *variant),
+		     const struct path *variant)
 {
 	struct io_uring_cqe *cqe;
 	int ret;
@@ -1369,50 +1500,63 @@ static long ring_run(SELF,
 	return ret < 0 ? -1 : ret;
 }
 
-static void prepare_write(struct io_uring_sqe *sqe, SELF, VARIANT)
+static void prepare_write(struct io_uring_sqe *sqe, struct world *self,
+			  const struct path *variant)
 {
 	io_uring_prep_write(sqe, self->tx, message(0), variant->len, 0);
 }
 
-static void prepare_read(struct io_uring_sqe *sqe, SELF, VARIANT)
+static void prepare_read(struct io_uring_sqe *sqe, struct world *self,
+			 const struct path *variant)
 {
 	io_uring_prep_read(sqe, self->rx, in, sizeof(in), 0);
 }
 
-static void prepare_poll(struct io_uring_sqe *sqe, SELF, VARIANT)
+static void prepare_poll(struct io_uring_sqe *sqe, struct world *self,
+			 const struct path *variant)
 {
 	io_uring_prep_poll_add(sqe, self->rx, POLLIN);
 }
 
-static long call_uring_write(SELF, VARIANT)
+static long call_uring_write(struct world *self, const struct path *variant)
 {
 	return ring_run(self, prepare_write, variant);
 }
 
-static long call_uring_read(SELF, VARIANT)
+static long call_uring_read(struct world *self, const struct path *variant)
 {
 	return ring_run(self, prepare_read, variant);
 }
 
-static long call_uring_poll(SELF, VARIANT)
+static long call_uring_poll(struct world *self, const struct path *variant)
 {
 	return ring_run(self, prepare_poll, variant);
 }
 
-PATH(uring_write, WRITE(PAGED, .meet = meet_ring, .call = call_uring_write,
-			.least = 10, .early = true));
-PATH(uring_read, READ(PAGED, PAGED, .meet = meet_ring_and_messages,
-		      .call = call_uring_read, .least = 5));
-PATH(uring_poll, READ(SMALL, POLLIN, .meet = meet_ring_and_messages,
-		      .call = call_uring_poll, .done = done_none_read));
+FIXTURE_VARIANT_ADD(path, uring_write)
+SWEEP_OF(WRITE(PAGED, .meet = meet_ring, .call = call_uring_write, .least = 10,
+	       .early = true));
+FIXTURE_VARIANT_ADD(path, uring_read)
+SWEEP_OF(READ(PAGED, PAGED, .meet = meet_ring_and_messages,
+	      .call = call_uring_read, .least = 5));
+FIXTURE_VARIANT_ADD(path, uring_poll)
+SWEEP_OF(READ(SMALL, POLLIN, .meet = meet_ring_and_messages,
+	      .call = call_uring_poll, .done = done_none_read));
 
 /* ---- The sweep of a path -------------------------------------------------------- */
 
-static bool went_well(VARIANT, long ret, int err)
+static bool went_well(const struct path *variant, long ret, int err)
 {
-	if (variant->opens)
+	switch (variant->what) {
+	case RETURNS_FILE:
 		return ret >= 0;
-	return ret == variant->ret && (ret >= 0 || err == variant->err);
+	case RETURNS_LEN:
+		return ret == (long)variant->len;
+	case RETURNS_COUNT:
+		return ret == variant->count - variant->ahead;
+	default:
+		return ret == variant->ret && (ret >= 0 || err == variant->err);
+	}
 }
 
 /* How a call ends for which there was no memory, or whose copy failed. */
@@ -1422,7 +1566,8 @@ static bool is_failure(long ret, int err)
 }
 
 /* The sends that were refused by this failure, as INFO counts them. */
-static __u64 refused_by(SELF, VARIANT, const struct shot *before, int err)
+static __u64 refused_by(struct world *self, const struct path *variant,
+			const struct shot *before, int err)
 {
 	struct umpsc_info info;
 
@@ -1440,8 +1585,9 @@ struct tally {
 };
 
 /* The path once, where the @n-th allocation or copy fails; false if there is none. */
-static bool sweep_once(struct __test_metadata *_metadata, SELF, VARIANT,
-		       unsigned int n, struct tally *tally)
+static bool sweep_once(struct __test_metadata *_metadata, struct world *self,
+		       const struct path *variant, unsigned int n,
+		       struct tally *tally)
 {
 	struct shot before;
 	bool fired;
@@ -1480,7 +1626,8 @@ static bool sweep_once(struct __test_metadata *_metadata, SELF, VARIANT,
 	return fired;
 }
 
-static struct tally sweep(struct __test_metadata *_metadata, SELF, VARIANT)
+static struct tally sweep(struct __test_metadata *_metadata, struct world *self,
+			  const struct path *variant)
 {
 	struct tally tally = {};
 	unsigned int n = 1;
@@ -1509,11 +1656,11 @@ TEST_LONG(path, each_failure_leaves_the_state_and_the_call_can_be_repeated)
 	int i;
 
 	for (i = 0; i < 2; i++) {
-		tally[i] = sweep(_metadata, self, variant);
+		tally[i] = sweep(_metadata, &self->world, &variant->path);
 		if (most < tally[i].failures - tally[i].survived)
 			most = tally[i].failures - tally[i].survived;
 	}
-	EXPECT_LE(variant->least, most);
+	EXPECT_LE(variant->path.least, most);
 	TH_LOG("%u and %u failures, %u and %u of them without consequence, %llu ms",
 	       tally[0].failures, tally[1].failures, tally[0].survived,
 	       tally[1].survived, (umpsc_now_ns() - start) / 1000000);

@@ -17,12 +17,15 @@ static char *bug = "";
 module_param(bug, charp, 0);
 MODULE_PARM_DESC(bug, "which one");
 
+static int index = 4;
+module_param(index, int, 0);
+MODULE_PARM_DESC(index, "where there is nothing, in an array of 4");
+
 static DEFINE_MUTEX(first);
 static DEFINE_MUTEX(second);
 static DEFINE_SPINLOCK(lock);
 static int __rcu *pointer;
 static int small[4];
-static volatile int index = 4;
 static int shared;
 
 static void kasan(void)
@@ -55,7 +58,7 @@ static void rcu(void)
 static void sleep(void)
 {
 	spin_lock(&lock);
-	msleep(1);
+	msleep(20);
 	spin_unlock(&lock);
 }
 
