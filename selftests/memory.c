@@ -152,6 +152,7 @@ TEST_LONG(memory, limits_can_be_changed_and_query_tells)
 			    &want.max_user_bytes, &want.reserve_bytes };
 	static const char *const bad[] = { "much", "-1", "", "1x", "0x" };
 	size_t i, j;
+	bool done;
 
 	ASSERT_EQ(0, umpsc_query(self->tx, &want));
 	for (i = 0; i < UMPSC_LIMITS; i++) {
@@ -165,8 +166,9 @@ TEST_LONG(memory, limits_can_be_changed_and_query_tells)
 		}
 		for (j = 0; j < ARRAY_SIZE(bad); j++)
 			if (*bad[j])
-				EXPECT_FALSE(umpsc_limit_write(
-					umpsc_limit_names[i], bad[j]));
+				done = umpsc_limit_write(umpsc_limit_names[i],
+							 bad[j]);
+		EXPECT_FALSE(done);
 		ASSERT_EQ(0, umpsc_query(self->tx, &q));
 		EXPECT_EQ(0, memcmp(&want, &q, sizeof(q)));
 	}
@@ -190,6 +192,7 @@ TEST_LONG(memory, lowering_a_limit_refuses_new_sends_only)
 		{ "reserve_bytes", 1ULL << 62, ENOMEM },
 	};
 	size_t i, n;
+	bool done;
 
 	for (i = 0; i < ARRAY_SIZE(limits); i++) {
 		UMPSC_CHILD({
@@ -203,8 +206,8 @@ TEST_LONG(memory, lowering_a_limit_refuses_new_sends_only)
 			}
 			/* At once: what was charged ahead is not spent either. */
 			ASSERT_EQ(0, seteuid(0));
-			ASSERT_TRUE(
-				umpsc_limit_set(limits[i].name, limits[i].low));
+			done = umpsc_limit_set(limits[i].name, limits[i].low);
+			ASSERT_TRUE(done);
 			ASSERT_EQ(0, seteuid(USER));
 			EXPECT_REFUSED(limits[i].err, 4000);
 			EXPECT_REFUSED(limits[i].err, 4000);
@@ -416,6 +419,7 @@ TEST_LONG(memory, cgroup_at_its_limit_is_enomem_and_nobody_is_killed)
 {
 	long long kills = umpsc_oom_kills();
 	struct umpsc_info info;
+	bool freed;
 
 	ASSERT_TRUE(umpsc_cgroup_make(GROUP_A, "16M"));
 	UMPSC_CHILD({
@@ -434,8 +438,8 @@ TEST_LONG(memory, cgroup_at_its_limit_is_enomem_and_nobody_is_killed)
 	fill_index(info.sent, 4000);
 	EXPECT_EQ(4000, write(self->tx, data, 4000));
 	EXPECT_DRAINED(4000, 0, info.sent + 1);
-	EXPECT_TRUE(
-		UMPSC_UNTIL(umpsc_cgroup_current(GROUP_A) < 1 * (long long)MIB))
+	freed = UMPSC_UNTIL(umpsc_cgroup_current(GROUP_A) < (long long)MIB);
+	EXPECT_TRUE(freed)
 	TH_LOG("%lld", umpsc_cgroup_current(GROUP_A));
 }
 

@@ -108,7 +108,8 @@ static long slab_objects(void)
 		return -1;
 	while (fgets(line, sizeof(line), f))
 		if (sscanf(line, "%63s %ld", name, &active) == 2 &&
-		    (!strncmp(name, "kmalloc-", 8) || !strncmp(name, "umpsc-", 6)))
+		    (!strncmp(name, "kmalloc-", 8) ||
+		     !strncmp(name, "umpsc-", 6)))
 			sum += active;
 	fclose(f);
 	return sum;

@@ -132,6 +132,7 @@ TEST_LONG(teardown, backlog_of_all_memory_keeps_no_cpu_when_its_receiver_closes)
 {
 	struct watch w[CPUS];
 	__u64 n, latest, start;
+	bool freed;
 	int i;
 
 	for (i = 0; i < ATTEMPTS; i++) {
@@ -147,8 +148,8 @@ TEST_LONG(teardown, backlog_of_all_memory_keeps_no_cpu_when_its_receiver_closes)
 		       n, start / 1000000, latest / 1000000);
 		self->rx = -1;
 		self->tx = -1;
-		EXPECT_TRUE(UMPSC_UNTIL(
-			all_is_freed(self->manager, &self->before)));
+		freed = UMPSC_UNTIL(all_is_freed(self->manager, &self->before));
+		EXPECT_TRUE(freed);
 		if (latest < DELAY_MAX_NS)
 			break;
 	}
@@ -181,6 +182,7 @@ TEST_LONG(teardown, backlog_in_a_socket_cycle_keeps_no_cpu_when_collected)
 {
 	struct watch w[CPUS];
 	__u64 n, latest;
+	bool freed;
 	int i;
 
 	for (i = 0; i < ATTEMPTS; i++) {
@@ -193,8 +195,8 @@ TEST_LONG(teardown, backlog_in_a_socket_cycle_keeps_no_cpu_when_collected)
 					umpsc_poll(self->tx, 0) & POLLERR));
 		close(self->tx);
 		self->tx = -1;
-		EXPECT_TRUE(UMPSC_UNTIL(
-			all_is_freed(self->manager, &self->before)));
+		freed = UMPSC_UNTIL(all_is_freed(self->manager, &self->before));
+		EXPECT_TRUE(freed);
 		latest = watches_stop(_metadata, w);
 		TH_LOG("%llu messages; longest delay %llu ms", n,
 		       latest / 1000000);
