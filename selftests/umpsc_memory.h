@@ -176,8 +176,7 @@ static inline void umpsc_log_memory(struct __test_metadata *_metadata,
 			TH_LOG("%s: umpsc-%s: %lu objects of %lu bytes", when,
 			       name, active, size);
 	}
-	TH_LOG("%s: %lld MiB available, %lu MiB of slabs, oom_kill %lld, "
-	       "allocstall_normal %lld, pgsteal_direct %lld",
+	TH_LOG("%s: %lld MiB available, %lu MiB of slabs, %lld killed, %lld stalls, %lld stolen",
 	       when, umpsc_meminfo("MemAvailable") >> 20, total >> 8,
 	       umpsc_oom_kills(),
 	       umpsc_read_number("/proc/vmstat", "allocstall_normal"),
