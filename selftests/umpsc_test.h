@@ -65,10 +65,7 @@
 #define UMPSC_TEST_TIMEOUT 120
 #define UMPSC_PATIENCE 40
 
-/*
- * How many times as slow as usual the machine is, as UMPSC_SLOW tells: tests have so
- * much longer, and those whose time is a matter of size do so much less.
- */
+/* How many times as slow as usual the machine is, as UMPSC_SLOW tells. */
 static inline unsigned int umpsc_slow(void)
 {
 	const char *slow = getenv("UMPSC_SLOW");
@@ -77,7 +74,7 @@ static inline unsigned int umpsc_slow(void)
 	return n > 0 ? n : 1;
 }
 
-/* After the harness has registered all tests. */
+/* Tests have so much longer.  This comes after the harness has registered them. */
 static void __attribute__((constructor)) umpsc_stretch_timeouts(void)
 {
 	struct __fixture_metadata *f;

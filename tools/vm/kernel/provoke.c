@@ -3,7 +3,7 @@
  * Bugs on purpose, one for each checker of the kernels that are built here, to see
  * that it speaks up.  insmod provoke.ko bug=NAME commits one, and fails.
  */
-#include <linux/delay.h>
+#include <linux/kernel.h>
 #include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -58,8 +58,12 @@ static void rcu(void)
 static void sleep(void)
 {
 	spin_lock(&lock);
-	msleep(20);
+	might_sleep();
 	spin_unlock(&lock);
+}
+
+static void timer_run(struct timer_list *timer)
+{
 }
 
 static void object(void)
@@ -68,7 +72,7 @@ static void object(void)
 
 	if (!timer)
 		return;
-	timer_setup(timer, NULL, 0);
+	timer_setup(timer, timer_run, 0);
 	timer->expires = jiffies + 1000 * HZ;
 	add_timer(timer);
 	kfree(timer);
