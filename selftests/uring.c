@@ -1171,6 +1171,55 @@ static void wait_to_be_killed(int rx, int tx, int ready)
 		pause();
 }
 
+#define NODE "uring-test"
+
+/*
+ * A ring's files are closed by a kernel thread, which leaves a backlog to another, and
+ * that must not need anything that is gone by then: not the last handle, not the node.
+ */
+TEST_LONG(channel, backlog_that_a_ring_lets_go_of_is_freed_by_itself)
+{
+	int manager = ASSERT_FD(umpsc_open_manager()), i, node;
+	struct umpsc_query before, q;
+	struct umpsc_batch b = {};
+
+	for (i = 0; i < 100; i++)
+		umpsc_batch_add(&b, "message", i % 8);
+	for (node = 0; node < 2; node++) {
+		close_fd(&self->rx);
+		close_fd(&self->tx);
+		uring_exit(&self->u);
+		umpsc_node_remove(NODE);
+		ASSERT_EQ(0, umpsc_query(manager, &before));
+		if (node) {
+			ASSERT_EQ(0, umpsc_node_create(NODE, 0, NULL));
+			self->rx = ASSERT_FD(umpsc_open(NODE, O_RDONLY));
+			self->tx = ASSERT_FD(umpsc_open(NODE, O_WRONLY));
+			ASSERT_EQ(0, umpsc_node_remove(NODE));
+		} else {
+			ASSERT_EQ(0, umpsc_private(&self->rx, &self->tx));
+		}
+		for (i = 0; i < 1000; i++)
+			ASSERT_EQ(100, umpsc_batch_send(self->tx, &b));
+		ASSERT_EQ(0, io_uring_queue_init(ENTRIES, &self->u.ring, 0));
+		self->u.live = true;
+		ASSERT_EQ(0,
+			  io_uring_register_files(&self->u.ring, &self->rx, 1));
+		close_fd(&self->rx);
+		uring_exit(&self->u);
+		/* Now it is being freed; and no handle is left. */
+		EXPECT_TRUE(UMPSC_UNTIL(info_of(self->tx).state &
+					UMPSC_STATE_RECEIVER_GONE));
+		close_fd(&self->tx);
+		EXPECT_TRUE(UMPSC_UNTIL(!umpsc_query(manager, &q) &&
+					q.channels == before.channels));
+		EXPECT_EQ(before.messages, q.messages);
+		EXPECT_EQ(before.bytes, q.bytes);
+	}
+	umpsc_batch_free(&b);
+	close(manager);
+}
+
 TEST_LONG(channel, killed_process_consumes_nothing)
 {
 	struct umpsc_info before;
