@@ -377,10 +377,13 @@ static void on_signal(int sig)
 
 static void receive_or_send(struct racer *r)
 {
-	if (r == r->race->racers)
+	if (r == r->race->racers) {
 		receive_once(r);
-	else
+	} else {
+		/* As long a moment as the signal's: either may be first. */
+		race_moment(&r->seed, r->race->delay);
 		r->ret = write(r->fd, "x", 1);
+	}
 }
 
 /* A signal and a message at once: it is received, or EINTR and it is still there. */
@@ -403,6 +406,8 @@ TEST_LONG(race, signal_against_a_receive)
 		race_wait(&self->race);
 		ASSERT_EQ(1, r[1].ret);
 		ASSERT_EQ(0, umpsc_info(rx, &info));
+		/* Too late for it to interrupt: it had waited, and had its message. */
+		race_was(&self->race, r[0].ret != 1 || !r[0].waited);
 		if (r[0].ret == 1) {
 			took++;
 			ASSERT_EQ(0, info.messages);
