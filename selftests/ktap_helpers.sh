@@ -68,6 +68,11 @@ module_load() {
 	insmod "$MODULE" "$@"
 }
 
+# A script may have its own: it runs after each test, before the module has to be unused.
+ktap_after() {
+	:
+}
+
 # Where the script was started to run one test, run it, and do not return.
 ktap_one() {
 	[ "${1-}" = --test ] || return 0
@@ -98,6 +103,7 @@ ktap_run() {
 		ktap_status=$?
 		# What it has left running.
 		kill -KILL "-$ktap_pid" 2> /dev/null
+		ktap_after
 		if [ "$ktap_status" = 137 ]; then
 			echo "not done after $LIMIT seconds" >> "$ktap_top/log"
 		elif [ "$ktap_status" = 0 ] && ! until_true module_unused; then
