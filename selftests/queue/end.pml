@@ -4,8 +4,8 @@
  *
  * Two senders send a message each and leave, a closer closes or does not, and the
  * receiver receives as umpsc_receive_begin() does, without the lock, or looks as
- * umpsc_receiver_look() does, with it, until it finds the end.  Links are not here:
- * the state word counts (queue_barrier.pml has the links).
+ * umpsc_receiver_look() does, with it, until it finds the end.  Links are not here,
+ * and what was taken is the receiver's own count (queue_order.pml has them both).
  *
  * Never: the end is found while a message that was accepted is not received, or a
  * message is accepted after it; one is accepted after CLOSE, or refused without.
@@ -43,7 +43,7 @@ proctype sender(byte me)
 
 	late = close_returned;
 	if
-	:: twin == 6 -> load(STATE, ACQUIRE, state)
+	:: twin == 6 -> load(STATE, RELAXED, state)
 	:: else
 	fi;
 	lock(Q_LOCK);
@@ -54,7 +54,7 @@ proctype sender(byte me)
 	if
 	:: !(state & CLOSED) ->
 		load(STATE, RELAXED, state);
-		store(STATE, RELEASE, state + ENTRY);
+		store(STATE, RELAXED, state + ENTRY);
 		d_step {
 			accepted++;
 			assert(!late && !end_found)
@@ -77,7 +77,7 @@ proctype closer(byte me)
 		close_begun = true;
 		lock(Q_LOCK);
 		load(STATE, RELAXED, state);
-		store(STATE, RELEASE, state | CLOSED);
+		store(STATE, RELAXED, state | CLOSED);
 		unlock(Q_LOCK);
 		close_returned = true
 	:: true
@@ -96,21 +96,21 @@ inline receive_look()
 {
 	if
 	:: twin == 3 ->
-		load(STATE, ACQUIRE, count);
+		load(STATE, RELAXED, count);
 		senders_gone(ended);
 		ended = ended || (count & CLOSED)
 	:: twin == 4 ->
 		senders_gone(ended);
-		load(STATE, ACQUIRE, count);
-		load(STATE, ACQUIRE, state);
+		load(STATE, RELAXED, count);
+		load(STATE, RELAXED, state);
 		ended = ended || (state & CLOSED)
 	:: else ->
 		senders_gone(ended);
-		load(STATE, ACQUIRE, state);
+		load(STATE, RELAXED, state);
 		ended = ended || (state & CLOSED);
-		load(STATE, ACQUIRE, count)
+		load(STATE, RELAXED, count)
 	fi;
-	count = count / ENTRY
+	count = count / ENTRY - taken
 }
 
 /* umpsc_receiver_look(): @ended, @count */
@@ -128,7 +128,7 @@ inline receiver_look()
 	:: else
 	fi;
 	ended = ended || (count & CLOSED);
-	count = count / ENTRY
+	count = count / ENTRY - taken
 }
 
 proctype receiver(byte me)
@@ -144,12 +144,11 @@ proctype receiver(byte me)
 		fi;
 		if
 		:: count ->
-			/* umpsc_take_commit(), of one */
+			/* umpsc_take_link(), umpsc_take_commit(), of one */
 			lock(Q_LOCK);
 			load(STATE, RELAXED, state);
-			assert(state >= ENTRY);
-			store(STATE, RELEASE, state - ENTRY);
 			unlock(Q_LOCK);
+			assert(state / ENTRY > taken);
 			taken++
 		:: !count && ended -> break
 		:: else
@@ -176,5 +175,5 @@ init {
 		run receiver(3)
 	}
 	_nr_pr == 1;
-	assert(LAST(STATE) / ENTRY == 0 && LAST(STRONG) == 0)
+	assert(LAST(STATE) / ENTRY == accepted && LAST(STRONG) == 0)
 }

@@ -16,8 +16,8 @@
  * others did to it (by vector clocks, as ThreadSanitizer does it) fails "no_race".
  * This also finds a store that overtakes an earlier load; what is not here is that
  * for two atomic words, and two stores to one word in an order other than that in
- * which they are made: all words in these models are written under a lock or by
- * read-modify-writes.
+ * which they are made: all words in these models are written under a lock, by
+ * read-modify-writes, or by one thread alone.
  *
  * A model defines THREADS, WORDS, PLAINS, LOCKS and HISTORY, and each of its
  * processes knows its number as "me".  litmus.pml tests this file.

@@ -29,7 +29,7 @@ inline publish()
 {
 	lock(Q_LOCK);
 	load(STATE, RELAXED, r);
-	store(STATE, RELEASE, r + ENTRY);
+	store(STATE, RELAXED, r + ENTRY);
 	unlock(Q_LOCK)
 }
 
@@ -54,7 +54,7 @@ proctype receiver(byte me)
 	load(TOLD, RELAXED, told);
 	if
 	:: told && twin == 1 ->
-		load(STATE, ACQUIRE, state);
+		load(STATE, RELAXED, state);
 		assert(state)
 	:: told && twin != 1 ->
 		lock(Q_LOCK);

@@ -9,8 +9,7 @@
  *
  * SHIM_MEASURE leaves nothing but what the kernel does: no perturbation, no holder.
  *
- * For twins that have to be found out: BROKEN_RELEASE and BROKEN_ACQUIRE make these
- * relaxed, BROKEN_LOCK makes the lock let everybody in.
+ * For a twin that has to be found out: BROKEN_LOCK makes the lock let everybody in.
  */
 #ifndef _UMPSC_QUEUE_SHIM_H
 #define _UMPSC_QUEUE_SHIM_H
@@ -25,17 +24,7 @@
 typedef __u32 u32;
 typedef __u64 u64;
 
-#ifdef BROKEN_RELEASE
-#define SHIM_RELEASE __ATOMIC_RELAXED
-#else
-#define SHIM_RELEASE __ATOMIC_RELEASE
-#endif
-
-#ifdef BROKEN_ACQUIRE
-#define SHIM_ACQUIRE __ATOMIC_RELAXED
-#else
-#define SHIM_ACQUIRE __ATOMIC_ACQUIRE
-#endif
+#define ____cacheline_aligned_in_smp __attribute__((aligned(64)))
 
 /* The calling thread: the address is its name, the value its dice. */
 static __thread u32 shim_self = 1;
@@ -72,20 +61,21 @@ static inline void shim_perturb(void)
 }
 
 /* Any load or store of the header that orders something. */
-#define smp_load_acquire(p)                                     \
-	({                                                      \
-		__auto_type shim_at = (p);                      \
-		__typeof__(*shim_at) shim_value =               \
-			__atomic_load_n(shim_at, SHIM_ACQUIRE); \
-		shim_perturb();                                 \
-		shim_value;                                     \
+#define smp_load_acquire(p)                                              \
+	({                                                               \
+		__auto_type shim_at = (p);                               \
+		__typeof__(*shim_at) shim_value;                         \
+		shim_perturb();                                          \
+		shim_value = __atomic_load_n(shim_at, __ATOMIC_ACQUIRE); \
+		shim_perturb();                                          \
+		shim_value;                                              \
 	})
 
 /* Its partner. */
-#define smp_store_release(p, value)                       \
-	do {                                              \
-		shim_perturb();                           \
-		__atomic_store_n(p, value, SHIM_RELEASE); \
+#define smp_store_release(p, value)                           \
+	do {                                                  \
+		shim_perturb();                               \
+		__atomic_store_n(p, value, __ATOMIC_RELEASE); \
 	} while (0)
 
 #define READ_ONCE(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)

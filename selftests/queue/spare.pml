@@ -1,31 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * SPARE of umpsc_core.c: a used-up run serves again
+ * SPARE and ARENA of umpsc_core.c: a used-up run serves again, if there is no arena
  *
- * Two runs are used up, by two receives that may come at once (rx_lock is given up
- * before a run is put), and are put into the spare or freed; two sends want a run,
- * and find the spare or allocate; in the end the spare is dropped.  What is in a run
- * is plain data: its memory, read by its new owner, and its payload, read by the
+ * Two runs are used up, by two receives one after the other (a receive holds rx_lock),
+ * and are put into the spare or freed; two sends want a run, and find the spare or
+ * not; one of them then fills an arena, and drops it again, or does not.  What is in a
+ * run is plain data: its memory, read by its new owner, and its payload, read by the
  * receive and written by the next send.
  *
  * Never: a run has two owners, or is touched by one who was not handed what the
- * last one did; one is freed twice, or by somebody who does not own it; one is lost.
+ * last one did; one is freed twice, or by somebody who does not own it; one is lost;
+ * at rest there are both a spare and an arena.
  *
  * TWIN 1 take_torn: umpsc_spare_take() loads the spare and stores NULL
- * TWIN 2 put_torn: umpsc_spare_put() stores its run and frees nothing
- * TWIN 3 take_relaxed: the xchg of umpsc_spare_take() is relaxed
- * TWIN 4 put_relaxed: the xchg of umpsc_spare_put() is relaxed
- * TWIN 5 put_used: umpsc_spare_put() reads the link after it put the run
+ * TWIN 2 take_relaxed: the xchg of umpsc_spare_take() is relaxed
+ * TWIN 3 put_relaxed: umpsc_spare_put() stores its run, as a release, instead of the xchg
+ * TWIN 4 put_no_look: umpsc_spare_put() does not look for an arena
+ * TWIN 5 put_look_first: umpsc_spare_put() looks for an arena before it puts the run, and not after
+ * TWIN 6 put_unlocked: umpsc_take_commit() puts its run after it has let rx_lock go
+ * TWIN 7 put_used: umpsc_take_commit() reads the link after it put the run
+ * TWIN 8 put_back_torn: umpsc_spare_put() takes its run back without asking whether it is there
+ * TWIN 9 fill_no_look: umpsc_arena_fill() does not take the spare
+ * TWIN 10 fill_order: umpsc_arena_fill() takes the spare before it stores the arena
+ * TWIN 11 fill_relaxed: the xchg of umpsc_arena_fill() is relaxed
  */
 #define THREADS 4
-#define WORDS 1
+#define WORDS 2
 #define PLAINS 4
 #define LOCKS 1
-#define HISTORY 8
+#define HISTORY 9
 
 #include "memory.pml"
 
 #define SPARE 0
+#define ARENA 1
+#define RX_LOCK 0
 /* A run's name is its number from 1; 0 is NULL. */
 #define RUNS 2
 #define PAYLOAD(it) ((it) - 1)
@@ -55,56 +64,90 @@ inline run_free(it)
 	}
 }
 
-/* The end of umpsc_take_commit(): @it was read, and is put */
-proctype receive(byte me; byte it)
+/* Take the spare out, and free it. */
+inline spare_free(it, order)
 {
-	byte old, r;
-
-	plain_read(PAYLOAD(it), r);
-	load(SPARE, RELAXED, old);
+	exchange(SPARE, order, order, it, 0);
 	if
-	:: old -> old = it
-	:: else ->
-		if
-		:: twin != 5 -> plain_read(LINK(it), r)
-		:: else
-		fi;
-		assert(owner[it] == me);
-		owner[it] = NOBODY;
-		if
-		:: twin == 2 ->
-			store(SPARE, RELEASE, it);
-			old = 0
-		:: else ->
-			exchange(SPARE, twin != 4, twin != 4, old, it)
-		fi;
-		if
-		:: twin == 5 -> plain_read(LINK(it), r)
-		:: else
-		fi;
-		if
-		:: old -> own(old)
-		:: else
-		fi
-	fi;
-	if
-	:: old -> run_free(old)
+	:: it ->
+		own(it);
+		run_free(it)
 	:: else
 	fi
 }
 
-/* umpsc_spare_take(), and the send that writes the run, or one of another shape */
-proctype send(byte me)
+/* umpsc_spare_put(), of the run mine; with the locals old and arena */
+inline spare_put()
 {
-	byte it, r;
+	d_step {
+		assert(owner[mine] == me);
+		owner[mine] = NOBODY
+	}
+	if
+	:: twin == 3 -> store(SPARE, RELEASE, mine)
+	:: else -> exchange(SPARE, ACQUIRE, RELEASE, old, mine)
+	fi;
+	if
+	:: twin != 5 -> load(ARENA, RELAXED, arena)
+	:: else
+	fi;
+	if
+	:: arena && twin != 4 && twin != 8 -> spare_free(old, ACQUIRE)
+	:: arena && twin == 8 ->
+		store(SPARE, RELEASE, 0);
+		own(mine);
+		run_free(mine)
+	:: else
+	fi
+}
 
+/* umpsc_take_commit(), as far as the run it has used up goes, which was read */
+proctype receive(byte me; byte mine)
+{
+	byte old, arena, r;
+
+	lock(RX_LOCK);
+	plain_read(PAYLOAD(mine), r);
+	if
+	:: twin == 6 -> unlock(RX_LOCK)
+	:: else
+	fi;
+	load(SPARE, RELAXED, old);
+	load(ARENA, RELAXED, arena);
+	if
+	:: old || arena ->
+		if
+		:: twin != 6 -> unlock(RX_LOCK)
+		:: else
+		fi;
+		run_free(mine)
+	:: else ->
+		if
+		:: twin != 7 -> plain_read(LINK(mine), r)
+		:: else
+		fi;
+		spare_put();
+		if
+		:: twin == 7 -> plain_read(LINK(mine), r)
+		:: else
+		fi;
+		if
+		:: twin != 6 -> unlock(RX_LOCK)
+		:: else
+		fi
+	fi
+}
+
+/* umpsc_spare_take(), and the send that writes the run, or one of another shape */
+inline spare_take()
+{
 	load(SPARE, RELAXED, it);
 	if
 	:: it && twin == 1 ->
 		load(SPARE, ACQUIRE, it);
 		store(SPARE, RELEASE, 0)
 	:: it && twin != 1 ->
-		exchange(SPARE, twin != 3, twin != 3, it, 0)
+		exchange(SPARE, twin != 2, twin != 2, it, 0)
 	:: else
 	fi;
 	if
@@ -122,6 +165,36 @@ proctype send(byte me)
 	fi
 }
 
+/* umpsc_arena_fill() */
+inline arena_fill()
+{
+	if
+	:: twin == 10 -> spare_free(it, ACQUIRE)
+	:: else
+	fi;
+	store(ARENA, RELAXED, 1);
+	if
+	:: twin != 9 && twin != 10 -> spare_free(it, twin != 11)
+	:: else
+	fi
+}
+
+proctype send(byte me; bool fills)
+{
+	byte it;
+
+	spare_take();
+	if
+	:: fills && !it ->
+		arena_fill();
+		if
+		:: true -> store(ARENA, RELAXED, 0)
+		:: true
+		fi
+	:: else
+	fi
+}
+
 init {
 	byte r;
 
@@ -131,10 +204,11 @@ init {
 		owner[2] = 1;
 		run receive(0, 1);
 		run receive(1, 2);
-		run send(2);
-		run send(3)
+		run send(2, false);
+		run send(3, true)
 	}
 	_nr_pr == 1;
+	assert(!LAST(SPARE) || !LAST(ARENA));
 	/* Freed, a send's, or the spare, which is dropped: none is lost. */
 	d_step {
 		for (r : 1 .. RUNS) {

@@ -3,15 +3,18 @@
  * The queue of include/umpsc_queue.h, unchanged, under real threads
  *
  * Producers and the consumer do what umpsc_core.c does around it, with the same
- * accesses: umpsc_publish(), umpsc_receive_begin(), umpsc_take_batch(),
- * umpsc_take_commit(), umpsc_receiver_unread(), _close() and _leave(), the strong
- * word and the spare.  What a run carries is written and read with plain accesses,
- * so that a sanitizer sees whatever order the queue does not make; what the checks
- * need beside it goes from thread to thread relaxed, and makes none.
+ * accesses: umpsc_publish(), umpsc_receive_begin(), umpsc_take_link(),
+ * umpsc_take_batch(), umpsc_take_commit(), umpsc_receiver_unread(), _close() and
+ * _leave(), the strong word, the spare and that there is none beside an arena.
+ * A third party only looks, with the lock and without.  What a run carries is written
+ * and read with plain accesses, so that a sanitizer sees whatever order the queue does
+ * not make; what the checks need beside it goes from thread to thread relaxed, and
+ * makes none.
  *
- *	stress PRODUCERS MILLISECONDS	rounds until the time is over
- *	stress unit			one thread, step by step
- *	stress unheld push|state|pop	must abort: the lock is another's
+ *	stress PRODUCERS MILLISECONDS		rounds until the time is over
+ *	stress unit				one thread, step by step
+ *	stress unheld push|close|fetch|drain	must abort: the lock is another's
+ *	stress unheld pop			needs no lock
  *
  * Status 0: all is well; 1: a check failed, and says which.
  */
@@ -64,9 +67,14 @@ struct channel {
 	struct umpsc_queue q;
 	/* Under q.lock. */
 	u64 sent;
+	u64 most;
+	u64 most_until;
 	/* Atomic. */
 	unsigned int strong;
 	struct run *spare;
+	bool arena_locked;
+	/* That there is one; written by who has set arena_locked. */
+	bool arena;
 
 	enum ending ending;
 	/* When it ends, if it is not by the producers. */
@@ -77,6 +85,7 @@ struct channel {
 	u64 returned;
 	u64 taking;
 	bool close_returned;
+	bool over;
 };
 
 struct producer {
@@ -144,28 +153,62 @@ static struct run *run_of(struct umpsc_link *link)
 	return (struct run *)((char *)link - offsetof(struct run, link));
 }
 
-/* ---- The spare, as umpsc_spare_take() and _put() ------------------------- */
+/* ---- The spare, as umpsc_spare_take() and _put(), and the arena ---------- */
+
+#define xchg(p, value) __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST)
+
+/* As umpsc_arena_fill() and _drop(), in turn. */
+static void arena_change(struct channel *ch)
+{
+	if (__atomic_exchange_n(&ch->arena_locked, true, __ATOMIC_ACQUIRE))
+		return;
+	if (READ_ONCE(ch->arena)) {
+		WRITE_ONCE(ch->arena, false);
+	} else {
+		WRITE_ONCE(ch->arena, true);
+		free(xchg(&ch->spare, NULL));
+	}
+	__atomic_store_n(&ch->arena_locked, false, __ATOMIC_RELEASE);
+}
 
 static struct run *run_new(struct channel *ch)
 {
 	struct run *run = NULL;
 
 	if (READ_ONCE(ch->spare))
-		run = __atomic_exchange_n(&ch->spare, NULL, __ATOMIC_ACQ_REL);
+		run = xchg(&ch->spare, NULL);
+	if (!run && !(shim_random() % 16))
+		arena_change(ch);
 	if (!run)
 		run = malloc(sizeof(*run));
 	CHECK(run);
 	return run;
 }
 
-static void run_put(struct channel *ch, struct run *run)
+static void spare_put(struct channel *ch, struct run *run)
 {
-	if (!READ_ONCE(ch->spare))
-		run = __atomic_exchange_n(&ch->spare, run, __ATOMIC_ACQ_REL);
-	free(run);
+	/* One receive at a time. */
+	CHECK(!xchg(&ch->spare, run));
+	if (!READ_ONCE(ch->arena))
+		return;
+	free(xchg(&ch->spare, NULL));
 }
 
 /* ---- Producers ----------------------------------------------------------- */
+
+/* As umpsc_mark_most_locked(). */
+static void mark_most_locked(struct channel *ch)
+{
+	u64 taken, sent = umpsc_queue_pushed(&ch->q);
+
+	if (sent > ch->most_until) {
+		taken = READ_ONCE(ch->q.taken);
+		if (sent - taken > ch->most)
+			ch->most = sent - taken;
+		ch->most_until = ch->most + taken;
+	}
+	CHECK(sent - READ_ONCE(ch->q.taken) <= ch->most);
+}
 
 /* As umpsc_publish(): false if refused.  @order: out: its place in the order. */
 static bool publish(struct channel *ch, struct run *run, u64 *order)
@@ -173,7 +216,7 @@ static bool publish(struct channel *ch, struct run *run, u64 *order)
 	u64 count = run->count;
 
 	raw_spin_lock(&ch->q.lock);
-	if (ch->q.state & UMPSC_CLOSED) {
+	if (umpsc_queue_closed(&ch->q)) {
 		raw_spin_unlock(&ch->q.lock);
 		return false;
 	}
@@ -181,6 +224,8 @@ static bool publish(struct channel *ch, struct run *run, u64 *order)
 	run->order = ch->sent;
 	umpsc_queue_push_locked(&ch->q, &run->link, count);
 	ch->sent += count;
+	CHECK(umpsc_queue_pushed(&ch->q) == ch->sent);
+	mark_most_locked(ch);
 	raw_spin_unlock(&ch->q.lock);
 	return true;
 }
@@ -254,9 +299,51 @@ static void *closer_main(void *arg)
 	while (relaxed_load(&ch->returned) < ch->enough)
 		sched_yield();
 	raw_spin_lock(&ch->q.lock);
-	umpsc_queue_set_state_locked(&ch->q, ch->q.state | UMPSC_CLOSED);
+	umpsc_queue_close_locked(&ch->q);
 	raw_spin_unlock(&ch->q.lock);
 	relaxed_store(&ch->close_returned, true);
+	return NULL;
+}
+
+/* ---- Who only looks ------------------------------------------------------ */
+
+/* As umpsc_channel_info(): under the lock the one number stands still. */
+static void look_locked(struct channel *ch)
+{
+	u64 pushed, before, len, after;
+
+	raw_spin_lock(&ch->q.lock);
+	pushed = umpsc_queue_pushed(&ch->q);
+	before = READ_ONCE(ch->q.taken);
+	len = umpsc_queue_len(&ch->q);
+	after = READ_ONCE(ch->q.taken);
+	CHECK(pushed == ch->sent && umpsc_queue_pushed(&ch->q) == pushed);
+	CHECK(before <= after && after <= pushed);
+	CHECK(len <= pushed - before && len >= pushed - after);
+	raw_spin_unlock(&ch->q.lock);
+}
+
+static void *looker_main(void *arg)
+{
+	u64 len, pushed, taken, last_pushed = 0, last_taken = 0;
+	struct channel *ch = arg;
+
+	shim_self = 0x9e3779b1 ^ now_ms();
+	pthread_barrier_wait(&ch->start);
+	while (!relaxed_load(&ch->over)) {
+		len = umpsc_queue_len(&ch->q);
+		pushed = umpsc_queue_pushed(&ch->q);
+		/* Not negative, in particular. */
+		CHECK(len <= pushed);
+		taken = READ_ONCE(ch->q.taken);
+		CHECK(pushed >= last_pushed && taken >= last_taken);
+		last_pushed = pushed;
+		last_taken = taken;
+		if (!(shim_random() % 32))
+			look_locked(ch);
+		if (!(shim_random() % 64))
+			sched_yield();
+	}
 	return NULL;
 }
 
@@ -277,6 +364,27 @@ static void check_run(struct consumer *c, struct run *run, u64 order)
 	c->next[run->producer] += run->count;
 }
 
+/* As umpsc_take_fetched(): what is behind @last. */
+static struct umpsc_link *take_fetched(struct consumer *c, struct run *last)
+{
+	return last ? umpsc_queue_next(&last->link) :
+		      umpsc_queue_peek(&c->ch->q);
+}
+
+/* As umpsc_take_link(). */
+static struct umpsc_link *take_link(struct consumer *c, struct run *last)
+{
+	struct umpsc_queue *q = &c->ch->q;
+	struct umpsc_link *link = take_fetched(c, last);
+
+	if (link || (last && !umpsc_queue_unfetched(q)))
+		return link;
+	raw_spin_lock(&q->lock);
+	umpsc_queue_fetch_locked(q);
+	raw_spin_unlock(&q->lock);
+	return take_fetched(c, last);
+}
+
 /* As umpsc_take_run(), with what is taken already: @last and @count. */
 static bool take_run(struct consumer *c, struct run *last, u64 count)
 {
@@ -284,8 +392,7 @@ static bool take_run(struct consumer *c, struct run *last, u64 count)
 
 	if (c->run)
 		return true;
-	link = last ? umpsc_queue_next(&last->link) :
-		      umpsc_queue_peek(&c->ch->q);
+	link = take_link(c, last);
 	if (!link)
 		return false;
 	c->run = run_of(link);
@@ -297,29 +404,42 @@ static bool take_run(struct consumer *c, struct run *last, u64 count)
 /* As umpsc_take_commit(). */
 static void commit(struct consumer *c, struct run *last, u64 count)
 {
+	/* Where there are limits, or somebody on rx_wait. */
+	bool locked = !(shim_random() % 8);
 	struct channel *ch = c->ch;
 	struct umpsc_link *link, *next;
-	struct run *run = NULL;
+	bool at_last = !last;
+	struct run *run;
 
 	relaxed_store(&ch->taking, c->received + count);
-	raw_spin_lock(&ch->q.lock);
-	link = umpsc_queue_pop_locked(&ch->q, last ? &last->link : NULL, count);
-	raw_spin_unlock(&ch->q.lock);
+	if (locked)
+		raw_spin_lock(&ch->q.lock);
+	link = umpsc_queue_pop(&ch->q, last ? &last->link : NULL, count);
+	if (locked)
+		raw_spin_unlock(&ch->q.lock);
 	c->received += count;
+	CHECK(ch->q.taken == c->received);
 
 	CHECK(!link == !last);
+	if (link && !READ_ONCE(ch->spare) && !READ_ONCE(ch->arena)) {
+		run = run_of(link);
+		link = link->next;
+		at_last = run == last;
+		CHECK(run->order + run->count <= c->received);
+		spare_put(ch, run);
+	}
 	for (; link; link = next) {
 		run = run_of(link);
 		next = link->next;
+		at_last = run == last;
 		CHECK(run->order + run->count <= c->received);
-		run_put(ch, run);
+		free(run);
 	}
-	/* By its name only: it is gone. */
-	CHECK((uintptr_t)run == (uintptr_t)last);
+	CHECK(at_last);
 }
 
-/* Receive up to @max entries, @len of which are known to be there. */
-static void receive(struct consumer *c, u64 max, u64 len)
+/* Receive up to @max entries; the sends of @least of them have returned. */
+static void receive(struct consumer *c, u64 max, u64 least)
 {
 	struct run *last = NULL;
 	unsigned int n;
@@ -334,15 +454,15 @@ static void receive(struct consumer *c, u64 max, u64 len)
 			c->run = NULL;
 		}
 	}
-	/* Above 0: peek was not NULL; and what is counted is linked. */
-	CHECK(count == max || count >= len);
+	/* What has been seen counted is fetched; and what has returned is seen. */
+	CHECK(count && (count == max || count >= least));
 	commit(c, last, count);
 }
 
 static void consume(struct consumer *c)
 {
 	struct channel *ch = c->ch;
-	u64 returned, len;
+	u64 returned, least, len;
 	bool ended;
 
 	while (ch->ending != DRAIN || c->received < ch->enough) {
@@ -352,8 +472,9 @@ static void consume(struct consumer *c)
 		returned = relaxed_load(&ch->returned);
 		len = umpsc_queue_len(&ch->q);
 		CHECK(c->received + len >= returned);
+		least = returned > c->received ? returned - c->received : 0;
 		if (len)
-			receive(c, 1 + shim_random() % 24, len);
+			receive(c, 1 + shim_random() % 24, least);
 		else if (ended)
 			break;
 		else if (shim_random() % 2)
@@ -375,13 +496,14 @@ static void drain(struct consumer *c)
 
 	relaxed_store(&ch->taking, UINT64_MAX);
 	raw_spin_lock(&ch->q.lock);
-	count = ch->q.state / UMPSC_ENTRY;
+	count = umpsc_queue_len(&ch->q);
+	CHECK(count == ch->sent - c->received);
 	link = umpsc_queue_drain_locked(&ch->q);
 	raw_spin_unlock(&ch->q.lock);
 	relaxed_store(&ch->close_returned, true);
 
-	CHECK(umpsc_queue_state(&ch->q) == UMPSC_CLOSED);
-	CHECK(!umpsc_queue_peek(&ch->q));
+	CHECK(umpsc_queue_closed(&ch->q) && !umpsc_queue_len(&ch->q));
+	CHECK(!umpsc_queue_peek(&ch->q) && !umpsc_queue_unfetched(&ch->q));
 	if (c->run) {
 		CHECK(link == &c->run->link);
 		taken = c->run->count - c->left;
@@ -409,7 +531,7 @@ static void round_run(unsigned int producers, enum ending ending, u64 *entries,
 	struct producer p[PRODUCERS_MAX] = {};
 	struct channel ch = {};
 	struct consumer c = { .ch = &ch };
-	pthread_t closer;
+	pthread_t closer, looker;
 	u64 accepted = 0;
 	unsigned int i;
 
@@ -417,13 +539,14 @@ static void round_run(unsigned int producers, enum ending ending, u64 *entries,
 	ch.strong = producers;
 	ch.ending = ending;
 	ch.enough = shim_random() % (producers * ROUND_ENTRIES / 2);
-	CHECK(!pthread_barrier_init(&ch.start, NULL, producers + 1));
+	CHECK(!pthread_barrier_init(&ch.start, NULL, producers + 2));
 	for (i = 0; i < producers; i++) {
 		p[i].ch = &ch;
 		p[i].id = i;
 		CHECK(!pthread_create(&p[i].thread, NULL, producer_main,
 				      &p[i]));
 	}
+	CHECK(!pthread_create(&looker, NULL, looker_main, &ch));
 	if (ending == CLOSE)
 		CHECK(!pthread_create(&closer, NULL, closer_main, &ch));
 
@@ -436,14 +559,19 @@ static void round_run(unsigned int producers, enum ending ending, u64 *entries,
 		CHECK(!pthread_join(p[i].thread, NULL));
 	if (ending == CLOSE)
 		CHECK(!pthread_join(closer, NULL));
+	relaxed_store(&ch.over, true);
+	CHECK(!pthread_join(looker, NULL));
 	for (i = 0; i < producers; i++) {
 		CHECK(c.next[i] == p[i].accepted);
 		accepted += p[i].accepted;
 		*refused += p[i].refused;
 	}
 	CHECK(c.received == accepted && ch.sent == accepted && !c.run);
-	CHECK(ch.q.state == (ending == LEAVE ? 0 : UMPSC_CLOSED));
-	CHECK(!ch.q.head);
+	CHECK(ch.q.state ==
+	      accepted * UMPSC_ENTRY + (ending == LEAVE ? 0 : UMPSC_CLOSED));
+	CHECK(ch.q.taken == accepted && !ch.q.head && !ch.q.fetched);
+	CHECK(ch.most <= accepted && !ch.most == !accepted);
+	CHECK(!ch.spare || !ch.arena);
 	*entries += accepted;
 	free(ch.spare);
 	pthread_barrier_destroy(&ch.start);
@@ -467,75 +595,107 @@ static int stress(unsigned int producers, u64 ms)
 
 /* ---- Step by step -------------------------------------------------------- */
 
-static void check_queue(struct umpsc_queue *q, u64 len, bool closed,
-			struct umpsc_link *first)
+static void check_queue(struct umpsc_queue *q, u64 pushed, u64 taken,
+			bool closed, struct umpsc_link *fetched,
+			struct umpsc_link *unfetched)
 {
-	CHECK(umpsc_queue_len(q) == len);
+	CHECK(umpsc_queue_pushed(q) == pushed);
+	CHECK(q->taken == taken);
+	CHECK(umpsc_queue_len(q) == pushed - taken);
 	CHECK(umpsc_queue_closed(q) == closed);
-	CHECK(umpsc_queue_state(q) == len * UMPSC_ENTRY + closed);
-	CHECK(umpsc_queue_peek(q) == first);
+	CHECK(q->state == pushed * UMPSC_ENTRY + closed);
+	CHECK(umpsc_queue_peek(q) == fetched);
+	CHECK(umpsc_queue_unfetched(q) == !!unfetched);
+	CHECK(q->head == unfetched);
 }
 
 static int unit(void)
 {
-	struct umpsc_link a, b, c;
+	struct umpsc_link a, b, c, d;
 	struct umpsc_queue q;
 
 	memset(&q, 0x5a, sizeof(q));
 	umpsc_queue_init(&q);
-	check_queue(&q, 0, false, NULL);
+	check_queue(&q, 0, 0, false, NULL, NULL);
 	CHECK(!shim_lock_is_held(&q.lock));
 	raw_spin_lock(&q.lock);
 	CHECK(shim_lock_is_held(&q.lock));
+	umpsc_queue_fetch_locked(&q);
+	check_queue(&q, 0, 0, false, NULL, NULL);
 
 	/* Links are written by push, whatever they hold. */
 	memset(&a, 0x5a, sizeof(a));
 	umpsc_queue_push_locked(&q, &a, 1);
-	check_queue(&q, 1, false, &a);
+	check_queue(&q, 1, 0, false, NULL, &a);
 	CHECK(!umpsc_queue_next(&a));
 	b.next = &a;
 	umpsc_queue_push_locked(&q, &b, 3);
-	check_queue(&q, 4, false, &a);
+	check_queue(&q, 4, 0, false, NULL, &a);
 	CHECK(umpsc_queue_next(&a) == &b && !umpsc_queue_next(&b));
+
+	/* All of them are fetched; once. */
+	umpsc_queue_fetch_locked(&q);
+	check_queue(&q, 4, 0, false, &a, NULL);
+	umpsc_queue_fetch_locked(&q);
+	check_queue(&q, 4, 0, false, &a, NULL);
+	CHECK(umpsc_queue_next(&a) == &b && !umpsc_queue_next(&b));
+
+	/* A push leaves the chain that is fetched alone; the next fetch joins it. */
 	c.next = &c;
 	umpsc_queue_push_locked(&q, &c, 2);
-	check_queue(&q, 6, false, &a);
+	check_queue(&q, 6, 0, false, &a, &c);
+	CHECK(!umpsc_queue_next(&b) && !umpsc_queue_next(&c));
+	umpsc_queue_fetch_locked(&q);
+	check_queue(&q, 6, 0, false, &a, NULL);
 	CHECK(umpsc_queue_next(&b) == &c && !umpsc_queue_next(&c));
+	umpsc_queue_push_locked(&q, &d, 1);
+	umpsc_queue_fetch_locked(&q);
+	check_queue(&q, 7, 0, false, &a, NULL);
+	CHECK(umpsc_queue_next(&c) == &d && !umpsc_queue_next(&d));
 
 	/* A part of a link's entries, and a link with a part of the next one's. */
-	CHECK(umpsc_queue_pop_locked(&q, &a, 2) == &a);
+	CHECK(umpsc_queue_pop(&q, &a, 2) == &a);
 	CHECK(!a.next);
-	check_queue(&q, 4, false, &b);
-	CHECK(!umpsc_queue_pop_locked(&q, NULL, 1));
-	check_queue(&q, 3, false, &b);
+	check_queue(&q, 7, 2, false, &b, NULL);
+	CHECK(!umpsc_queue_pop(&q, NULL, 1));
+	check_queue(&q, 7, 3, false, &b, NULL);
 
 	/* Several at once, up to the last; a push starts anew. */
-	CHECK(umpsc_queue_pop_locked(&q, &c, 3) == &b);
+	CHECK(umpsc_queue_pop(&q, &c, 3) == &b);
 	CHECK(b.next == &c && !c.next);
-	check_queue(&q, 0, false, NULL);
+	check_queue(&q, 7, 6, false, &d, NULL);
+	CHECK(umpsc_queue_pop(&q, &d, 1) == &d);
+	check_queue(&q, 7, 7, false, NULL, NULL);
 	umpsc_queue_push_locked(&q, &b, 1);
 	umpsc_queue_push_locked(&q, &a, 1);
-	check_queue(&q, 2, false, &b);
+	check_queue(&q, 9, 7, false, NULL, &b);
 	CHECK(umpsc_queue_next(&b) == &a && !umpsc_queue_next(&a));
 
 	/* Closed, and what is in it stays. */
-	umpsc_queue_set_state_locked(&q, q.state | UMPSC_CLOSED);
-	check_queue(&q, 2, true, &b);
-	CHECK(umpsc_queue_pop_locked(&q, &b, 1) == &b);
-	check_queue(&q, 1, true, &a);
+	umpsc_queue_close_locked(&q);
+	check_queue(&q, 9, 7, true, NULL, &b);
+	umpsc_queue_close_locked(&q);
+	umpsc_queue_fetch_locked(&q);
+	check_queue(&q, 9, 7, true, &b, NULL);
+	CHECK(umpsc_queue_pop(&q, &b, 1) == &b);
+	check_queue(&q, 9, 8, true, &a, NULL);
 	CHECK(umpsc_queue_drain_locked(&q) == &a);
 	CHECK(!a.next);
-	check_queue(&q, 0, true, NULL);
+	check_queue(&q, 9, 9, true, NULL, NULL);
 	CHECK(!umpsc_queue_drain_locked(&q));
-	check_queue(&q, 0, true, NULL);
+	check_queue(&q, 9, 9, true, NULL, NULL);
 
-	/* Draining closes. */
+	/* Draining closes, and takes what is fetched before what is not. */
 	umpsc_queue_init(&q);
 	raw_spin_lock(&q.lock);
 	umpsc_queue_push_locked(&q, &a, 1ULL << 62);
-	check_queue(&q, 1ULL << 62, false, &a);
+	check_queue(&q, 1ULL << 62, 0, false, NULL, &a);
+	umpsc_queue_fetch_locked(&q);
+	umpsc_queue_push_locked(&q, &b, 1);
+	check_queue(&q, (1ULL << 62) + 1, 0, false, &a, &b);
 	CHECK(umpsc_queue_drain_locked(&q) == &a);
-	check_queue(&q, 0, true, NULL);
+	CHECK(a.next == &b && !b.next);
+	check_queue(&q, (1ULL << 62) + 1, (1ULL << 62) + 1, true, NULL, NULL);
 	raw_spin_unlock(&q.lock);
 	CHECK(!shim_lock_is_held(&q.lock));
 	return 0;
@@ -547,7 +707,7 @@ static void *hold_main(void *arg)
 	return NULL;
 }
 
-/* Do what needs the lock while another thread has it. */
+/* Do what needs the lock while another thread has it; pop needs none. */
 static int unheld(const char *what)
 {
 	struct umpsc_link link;
@@ -557,16 +717,24 @@ static int unheld(const char *what)
 	umpsc_queue_init(&q);
 	raw_spin_lock(&q.lock);
 	umpsc_queue_push_locked(&q, &link, 2);
+	umpsc_queue_fetch_locked(&q);
 	raw_spin_unlock(&q.lock);
 	CHECK(!pthread_create(&thread, NULL, hold_main, &q.lock));
 	CHECK(!pthread_join(thread, NULL));
 
 	if (!strcmp(what, "push"))
 		umpsc_queue_push_locked(&q, &link, 1);
-	else if (!strcmp(what, "state"))
-		umpsc_queue_set_state_locked(&q, UMPSC_CLOSED);
+	else if (!strcmp(what, "close"))
+		umpsc_queue_close_locked(&q);
+	else if (!strcmp(what, "fetch"))
+		umpsc_queue_fetch_locked(&q);
+	else if (!strcmp(what, "drain"))
+		umpsc_queue_drain_locked(&q);
 	else if (!strcmp(what, "pop"))
-		umpsc_queue_pop_locked(&q, NULL, 1);
+		CHECK(umpsc_queue_pop(&q, &link, 2) == &link &&
+		      !umpsc_queue_len(&q));
+	else
+		return 2;
 	return 0;
 }
 

@@ -76,7 +76,7 @@ inline send()
 	:: else
 	fi;
 	load(STATE, RELAXED, r);
-	store(STATE, RELEASE, r + ENTRY);
+	store(STATE, RELAXED, r + ENTRY);
 	if
 	:: twin != 3 -> test_watched()
 	:: else
@@ -163,7 +163,7 @@ inline receiver_look()
 		unlock(Q_LOCK)
 	:: else
 	fi;
-	count = count / ENTRY
+	count = count / ENTRY - taken
 }
 
 /* prepare_to_wait_event() */
@@ -210,18 +210,26 @@ inline receiver_sleep()
 	unlock(WAIT_LOCK)
 }
 
-/* umpsc_take_commit() of all that was counted */
-inline commit()
+/* umpsc_take_link(), umpsc_take_commit() of all that was counted */
+inline take()
 {
 	lock(Q_LOCK);
 	load(STATE, RELAXED, r);
-	store(STATE, RELEASE, r - count * ENTRY);
+	unlock(Q_LOCK);
+	assert(r / ENTRY >= taken + count);
 	load(WAITING, RELAXED, r);
 	if
-	:: r -> plain_write(WATCHED, 1)
+	:: r ->
+		lock(Q_LOCK);
+		load(WAITING, RELAXED, r);
+		if
+		:: r -> plain_write(WATCHED, 1)
+		:: else
+		fi;
+		unlock(Q_LOCK)
 	:: else
 	fi;
-	unlock(Q_LOCK)
+	taken = taken + count
 }
 
 proctype receiver(byte me)
@@ -234,12 +242,10 @@ proctype receiver(byte me)
 	:: else ->
 		load(STRONG, ACQUIRE, r);
 		ended = r == 0;
-		load(STATE, ACQUIRE, count);
-		count = count / ENTRY;
+		load(STATE, RELAXED, count);
+		count = count / ENTRY - taken;
 		if
-		:: count ->
-			commit();
-			taken = taken + count
+		:: count -> take()
 		:: !count && ended -> break
 		:: else -> receiver_sleep()
 		fi;

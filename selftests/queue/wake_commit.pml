@@ -3,18 +3,20 @@
  * WAKE of umpsc_core.c: the look of umpsc_take_commit()
  *
  * A multishot poll of io_uring joins rx_wait and looks, once; then it turns each
- * wake-up into an event, and never looks again.  A reader receives until the queue is
- * empty, which it finds without the lock, and then waits for an event.  A sender
- * sends three messages.
+ * wake-up into an event, and never looks again.  A reader fetches, and receives, all or
+ * some of that, until the queue is empty, which it finds without the lock, and then
+ * waits for an event.  It takes without the lock, too, unless it sees somebody on
+ * rx_wait.  A sender sends three messages.
  *
  * Never: the reader waits for ever (an invalid end state).
  *
  * TWIN 1 no_look: umpsc_take_commit() does not set rx_watched
  * TWIN 2 active_early: umpsc_take_commit() knows waitqueue_active() from before the receive asked for the count
  * TWIN 3 look_before_join: the poll looks before it joins
+ * TWIN 4 look_unlocked: umpsc_take_commit() sets rx_watched without the lock
  */
 #define THREADS 3
-#define WORDS 2
+#define WORDS 3
 #define PLAINS 1
 #define LOCKS 2
 #define HISTORY 8
@@ -23,6 +25,7 @@
 
 #define STATE 0
 #define WAITING 1
+#define TAKEN 2
 #define WATCHED 0
 #define Q_LOCK 0
 #define WAIT_LOCK 1
@@ -43,7 +46,7 @@ proctype sender(byte me)
 	:: n < TOTAL ->
 		lock(Q_LOCK);
 		load(STATE, RELAXED, r);
-		store(STATE, RELEASE, r + ENTRY);
+		store(STATE, RELAXED, r + ENTRY);
 		plain_read(WATCHED, wake);
 		plain_write(WATCHED, 0);
 		unlock(Q_LOCK);
@@ -65,13 +68,15 @@ inline look()
 {
 	lock(Q_LOCK);
 	plain_write(WATCHED, 1);
+	load(TAKEN, ACQUIRE, taken);
 	load(STATE, RELAXED, r);
-	unlock(Q_LOCK)
+	unlock(Q_LOCK);
+	r = r / ENTRY - taken
 }
 
 proctype poll(byte me)
 {
-	byte r;
+	byte r, taken;
 
 	if
 	:: twin == 3 -> look()
@@ -93,27 +98,54 @@ proctype poll(byte me)
 	fi
 }
 
-/* umpsc_take_commit() */
+/* umpsc_take_link(): what is fetched, or more where some is */
+inline fetch()
+{
+	if
+	:: fetched == taken || more ->
+		lock(Q_LOCK);
+		load(STATE, RELAXED, r);
+		unlock(Q_LOCK);
+		fetched = r / ENTRY
+	:: else
+	fi
+}
+
+/* umpsc_take_commit() of @count */
 inline commit()
 {
-	lock(Q_LOCK);
-	load(STATE, RELAXED, r);
-	store(STATE, RELEASE, r - count * ENTRY);
 	if
 	:: twin != 2 -> load(WAITING, RELAXED, joined)
 	:: else
 	fi;
 	if
-	:: joined && twin != 1 -> plain_write(WATCHED, 1)
+	:: joined && twin != 4 -> lock(Q_LOCK)
 	:: else
 	fi;
-	unlock(Q_LOCK)
+	store(TAKEN, RELEASE, taken + count);
+	if
+	:: joined && twin != 1 ->
+		if
+		:: twin != 2 -> load(WAITING, RELAXED, r)
+		:: else -> r = 1
+		fi;
+		if
+		:: r -> plain_write(WATCHED, 1)
+		:: else
+		fi
+	:: else
+	fi;
+	if
+	:: joined && twin != 4 -> unlock(Q_LOCK)
+	:: else
+	fi;
+	taken = taken + count
 }
 
 proctype reader(byte me)
 {
-	byte r, count, taken;
-	bool joined;
+	byte r, count, taken, fetched;
+	bool joined, more;
 
 	do
 	:: taken < TOTAL ->
@@ -121,12 +153,19 @@ proctype reader(byte me)
 		:: twin == 2 -> load(WAITING, RELAXED, joined)
 		:: else
 		fi;
-		load(STATE, ACQUIRE, count);
-		count = count / ENTRY;
+		load(STATE, RELAXED, count);
 		if
-		:: count ->
-			commit();
-			taken = taken + count
+		:: count / ENTRY > taken ->
+			if
+			:: more = true
+			:: more = false
+			fi;
+			fetch();
+			if
+			:: count = 1
+			:: count = fetched - taken
+			fi;
+			commit()
 		:: else ->
 			/* EAGAIN */
 			event;
@@ -137,7 +176,8 @@ proctype reader(byte me)
 		d_step {
 			r = 0;
 			count = 0;
-			joined = false
+			joined = false;
+			more = false
 		}
 	:: else -> break
 	od

@@ -5,8 +5,9 @@
  * A channel holds one message, or three.  Two senders send two each.  One that is
  * refused waits for an event of its poll, which joined tx_wait before and does not
  * look again; or one first looks, as umpsc_sender_poll() does, and waits where there
- * is no room.  The receiver takes one at a time.  What they share is under q.lock, and a
- * section is one step; a wake-up comes after it.
+ * is no room.  The receiver takes one at a time, under q.lock as everywhere in a channel
+ * with limits.  What they share is under it, and a section is one step; a wake-up comes
+ * after it.
  *
  * Never: a sender waits for ever, though the receiver takes all there is (an invalid
  * end state).
@@ -15,6 +16,8 @@
  * TWIN 2 poll_unseen: umpsc_sender_poll(), where there is no room, does not set tx_watched
  * TWIN 3 set_later: umpsc_publish() sets tx_watched in a section after the one that refuses
  * TWIN 4 cleared_early: umpsc_take_commit() clears tx_watched also where it makes no room yet
+ * TWIN 5 no_look: umpsc_take_commit() does not look for room
+ * TWIN 6 commit_unlocked: umpsc_take_commit() looks whether somebody waits, and then takes, without q.lock
  */
 #include "twin.pml"
 
@@ -85,15 +88,19 @@ proctype sender(byte n)
 proctype receiver()
 {
 	byte taken;
-	bool room, wake;
+	bool room, wake, unlocked;
 
 	do
 	:: taken < SENDERS * EACH ->
+		if
+		:: twin == 6 && queued > 0 -> unlocked = !over && !watched
+		:: twin != 6
+		fi;
 		d_step {
 			queued > 0 -> queued--;
 			taken++;
 			if
-			:: over || watched ->
+			:: (over || watched) && twin != 5 && !unlocked ->
 				has_room_locked(room);
 				wake = room && watched;
 				watched = watched && !room && twin != 4
