@@ -17,16 +17,16 @@
  *	ledger.lock		which channels of a node there are
  *	  q.lock		see below
  *	rx_lock			one receive at a time; held while it copies to the user
+ *	  q.lock		raw, interrupts off: the queue, the senders' counts, the life
  *	arena_lock		raw: cutting runs from the arena
- *	  q.lock		raw, interrupts off: the queue, the counts, the life
  *	rx_wait.lock		the wait queues' own; nothing is taken inside
  *	tx_wait.lock
  *	Nothing is allocated, freed, copied or woken under q.lock.
  *
  * Two words decide everything
- *	The state word (in the queue): closed, and messages accepted and not yet
- *	received.  Written under q.lock; a send is accepted or refused there, and that
- *	is its place in the order.
+ *	The state word (in the queue): closed, and messages accepted.  Written under
+ *	q.lock; a send is accepted or refused there, and that is its place in the order.
+ *	What is queued of them is what the receiver has not taken, which it counts.
  *	The strong word: sender files, and one for the hold of the node.  A send needs
  *	a sender, so once it is zero no message can come; every way up is "increment
  *	unless zero", so zero is for ever.
@@ -50,11 +50,11 @@
  *
  *	receiver				last sender
  *	  strong word: acquire, zero		  accepted: state word + 1
- *	  state word: empty => the end		  strong word: release, zero
+ *	  state word: all taken => the end	  strong word: release, zero
  *
  *	Who reads zero sees what was accepted before it.  The other way round, the send
  *	and the drop could both fall between the two looks, and a message be lost.
- *	Closed and empty is one look at one word, or two in the same order.
+ *	Closed and empty is two looks in the same order, or under q.lock.
  *
  * WAKE: no wake-up is lost, and no needless one is made
  *	rx_watched says that somebody may be waiting who has not been woken since he
@@ -72,12 +72,24 @@
  *	somebody is on rx_wait: an edge-triggered epoll and a multishot poll of io_uring
  *	need not poll again to see what arrives after it.
  *	tx_watched does the same for senders that wait for room; being refused for the
- *	limits is a look of theirs.
+ *	limits is a look of theirs, and a receive makes room under q.lock.
+ *
+ * TAKEN: who counts what
+ *	Senders write the line of q.lock alone, and the receiver its own lines, so that
+ *	neither waits for the other's at each message.  A sender adds to what was sent, a
+ *	receive to what was taken, and what is queued is the difference: exact for whoever
+ *	holds q.lock, as no send goes on, at the instant at which he reads what was taken.
+ *	taken_seq lets him read all of that at one.
+ *	A high-water mark is looked at where it may rise: not before more was sent than it
+ *	was above what had been taken when it was looked at last.
+ *	Where others need to see a receive happen at once, it commits under q.lock: to make
+ *	room in a channel with limits, to move its place in one with UMPSC_TIMESTAMP, whose
+ *	oldest message may be asked about, and while somebody is on rx_wait.
  *	The changes that come once, close and the last drop, wake unconditionally.
  *
  * SPARE: a send reuses what a receive has just used up
  *	One run of at most 8 KiB waits in ch->spare.  Senders take it out by xchg, so
- *	whoever has it in hand has it alone; it is put there under q.lock, by a receive.
+ *	whoever has it in hand has it alone; a receive puts it there, if there is none.
  *	A sender takes it only for a run of the same shape and account; else it is freed.
  *
  * ARENA: small runs of a backlog share pages
@@ -94,8 +106,12 @@
  *	So it is zero only after the last of these steps, whichever it is, and a send
  *	needs no atomic operation for it.  Where all that were cut are freed already, a
  *	full arena begins anew instead.
- *	A channel keeps a spare or an arena, never both: each is put there under q.lock,
- *	where the other one is seen.
+ *	A channel keeps a spare or an arena, never both.  Each side puts its own there and
+ *	then looks for the other's, with full order between:
+ *
+ *	receive					sender
+ *	  xchg: the spare			  the arena
+ *	  an arena?  take the spare back	  xchg: is there a spare?  free it
  */
 #include <linux/atomic.h>
 #include <linux/capability.h>
@@ -119,6 +135,7 @@
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/seqlock.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
@@ -270,20 +287,26 @@ struct umpsc_ledger {
  * @wakeups: of the receiver by a send; under rx_wait.lock
  * @spare: see SPARE
  * @arena_lock: see ARENA; guards the next two
- * @arena: see ARENA; written under q.lock as well
+ * @arena: see ARENA
  * @arena_filling: a sender allocates the next one
  * @free_work: frees @doomed
  * @doomed: a backlog; belongs to @free_work once that is queued
  *
- * The receiver's, written under q.lock by a receive, which holds rx_lock, or while
- * there is no receiver.  Either lock is enough to read them:
+ * The receiver's, written by a receive, which holds rx_lock, or under q.lock while
+ * there is no receiver:
  * @rx_lock: held through a receive
- * @pos: the receiver's place
+ * @pos: the receiver's place; with UMPSC_TIMESTAMP, written under q.lock
  * @offset: bytes of the message at @pos that read() took
  * @part: the byte after these; where @offset is not 0
+ * @commit_locked: see TAKEN; fixed after creation
+ * @taken_seq: guards the next two and what @q counts as taken, see TAKEN
+ * @taken_bytes: payload of the messages taken, ever
+ * @taken_memory: what their runs held
  *
- * Under q.lock, which each send and each receive takes once:
- * @q: the queue, with the state word
+ * The queue, with the state word and what was taken:
+ * @q: see there
+ *
+ * Under q.lock, which each send takes once:
  * @rx_watched: see WAKE
  * @tx_watched: see WAKE
  * @full: a send was refused for the limits, and the queue not yet at half of them
@@ -291,14 +314,14 @@ struct umpsc_ledger {
  * @claimed: a file is the receiver
  * @joined: has had a sender
  * @gone: the receiver went for good
- * @bytes: payload queued
- * @memory: what the queued runs hold
+ * @sent_bytes: payload of the messages accepted, ever
+ * @sent_memory: what their runs held
+ * @most_messages_until: messages accepted, up to which @most_messages stands
+ * @most_bytes_until: @sent_bytes, up to which @most_bytes stands
  * @most_messages: high-water mark of messages queued
- * @most_bytes: high-water mark of @bytes
- * @sent: messages accepted
- * @sent_bytes: their payload
- * @received: messages; also the next one's seq
- * @received_bytes: their payload
+ * @most_bytes: high-water mark of payload queued
+ * @discarded: messages taken that were not received
+ * @discarded_bytes: their payload
  * @refused_closed: sends refused with EPIPE
  * @refused_size: with EMSGSIZE
  * @refused_limit: with ENOBUFS
@@ -338,9 +361,13 @@ struct umpsc_channel {
 	struct mutex rx_lock;
 	struct umpsc_pos pos;
 	u32 offset;
+	bool commit_locked;
 	struct umpsc_pos part;
+	seqcount_t taken_seq;
+	u64 taken_bytes;
+	u64 taken_memory;
 
-	struct umpsc_queue q ____cacheline_aligned_in_smp;
+	struct umpsc_queue q;
 	bool rx_watched;
 	bool tx_watched;
 	bool full;
@@ -348,14 +375,14 @@ struct umpsc_channel {
 	bool claimed;
 	bool joined;
 	bool gone;
-	u64 bytes;
-	u64 memory;
+	u64 sent_bytes;
+	u64 sent_memory;
+	u64 most_messages_until;
+	u64 most_bytes_until;
 	u64 most_messages;
 	u64 most_bytes;
-	u64 sent;
-	u64 sent_bytes;
-	u64 received;
-	u64 received_bytes;
+	u64 discarded;
+	u64 discarded_bytes;
 	u64 refused_closed;
 	u64 refused_size;
 	u64 refused_limit;
@@ -366,7 +393,9 @@ struct umpsc_channel {
 /* What a channel holds itself. */
 #define UMPSC_CHANNEL_MEMORY 1024
 
-static_assert(sizeof(struct umpsc_channel) <= UMPSC_CHANNEL_MEMORY);
+/* Locks that are watched are larger. */
+static_assert(IS_ENABLED(CONFIG_DEBUG_LOCK_ALLOC) ||
+	      sizeof(struct umpsc_channel) <= UMPSC_CHANNEL_MEMORY);
 
 /* What is queued in all channels; a sum over the CPUs is the figure. */
 struct umpsc_totals {
@@ -1186,7 +1215,6 @@ static struct umpsc_run *umpsc_arena_fill(struct umpsc_channel *ch, size_t size,
 {
 	struct umpsc_run *run = NULL, *spare = NULL;
 	struct umpsc_arena *arena = NULL;
-	unsigned long flags;
 
 	if (!umpsc_charge(PAGE_SIZE, &account)) {
 		arena = kmem_cache_alloc(umpsc_caches[UMPSC_CACHE_PAGE],
@@ -1205,10 +1233,9 @@ static struct umpsc_run *umpsc_arena_fill(struct umpsc_channel *ch, size_t size,
 	raw_spin_lock(&ch->arena_lock);
 	ch->arena_filling = false;
 	if (arena) {
-		raw_spin_lock_irqsave(&ch->q.lock, flags);
 		WRITE_ONCE(ch->arena, arena);
+		/* ARENA: full order, with the xchg in umpsc_spare_put(). */
 		spare = xchg(&ch->spare, NULL);
-		raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 	}
 	raw_spin_unlock(&ch->arena_lock);
 	if (spare)
@@ -1320,6 +1347,20 @@ static inline struct umpsc_run *umpsc_spare_of(struct umpsc_channel *ch,
 		return NULL;
 	umpsc_run_deinit_creds(ch, run);
 	return run;
+}
+
+/* SPARE: keep @run, from umpsc_spare_of().  By a receive, so there is none meanwhile. */
+static inline void umpsc_spare_put(struct umpsc_channel *ch,
+				   struct umpsc_run *run)
+{
+	/* A release, too: a sender sees all that was done to it. */
+	xchg(&ch->spare, run);
+	/* ARENA: full order, with the xchg in umpsc_arena_fill(). */
+	if (likely(!READ_ONCE(ch->arena)))
+		return;
+	run = xchg(&ch->spare, NULL);
+	if (run)
+		umpsc_run_dealloc(ch, run);
 }
 
 /* SPARE, ARENA: nobody will receive, and so nobody send, any more. */
@@ -1709,7 +1750,7 @@ static int umpsc_channel_refuse(struct umpsc_channel *ch, int err)
  */
 static u64 umpsc_likely_seq(struct umpsc_channel *ch)
 {
-	return READ_ONCE(ch->sent);
+	return umpsc_queue_pushed(&ch->q);
 }
 
 static __always_inline struct umpsc_run *
@@ -1987,27 +2028,53 @@ static bool umpsc_at_half(u64 value, u64 limit)
 	return !limit || value <= limit / 2;
 }
 
+/* Payload queued. */
+static u64 umpsc_bytes_locked(struct umpsc_channel *ch)
+{
+	lockdep_assert_held(&ch->q.lock);
+	return ch->sent_bytes - READ_ONCE(ch->taken_bytes);
+}
+
 /* May a sender that waits for room try again? */
 static bool umpsc_has_room_locked(struct umpsc_channel *ch)
 {
-	u64 len = ch->q.state / UMPSC_ENTRY;
+	u64 len = umpsc_queue_len(&ch->q), bytes = umpsc_bytes_locked(ch);
 
 	lockdep_assert_held(&ch->q.lock);
 	if (ch->full && umpsc_at_half(len, ch->limits.max_msgs) &&
-	    umpsc_at_half(ch->bytes, ch->limits.max_bytes))
+	    umpsc_at_half(bytes, ch->limits.max_bytes))
 		ch->full = false;
 	return !ch->full && umpsc_below(len, ch->limits.max_msgs) &&
-	       umpsc_below(ch->bytes, ch->limits.max_bytes);
+	       umpsc_below(bytes, ch->limits.max_bytes);
 }
 
 static bool umpsc_fits_locked(struct umpsc_channel *ch, u64 count, u64 bytes)
 {
 	const struct umpsc_limits *limits = &ch->limits;
-	u64 len = ch->q.state / UMPSC_ENTRY;
 
 	lockdep_assert_held(&ch->q.lock);
-	return (!limits->max_msgs || len + count <= limits->max_msgs) &&
-	       (!limits->max_bytes || ch->bytes + bytes <= limits->max_bytes);
+	return (!limits->max_msgs ||
+		umpsc_queue_len(&ch->q) + count <= limits->max_msgs) &&
+	       (!limits->max_bytes ||
+		umpsc_bytes_locked(ch) + bytes <= limits->max_bytes);
+}
+
+/* TAKEN: more was sent, and what is queued may be more than ever. */
+static inline void umpsc_mark_most_locked(struct umpsc_channel *ch)
+{
+	u64 taken, sent = umpsc_queue_pushed(&ch->q);
+
+	lockdep_assert_held(&ch->q.lock);
+	if (sent > ch->most_messages_until) {
+		taken = READ_ONCE(ch->q.taken);
+		ch->most_messages = max(ch->most_messages, sent - taken);
+		ch->most_messages_until = ch->most_messages + taken;
+	}
+	if (ch->sent_bytes > ch->most_bytes_until) {
+		taken = READ_ONCE(ch->taken_bytes);
+		ch->most_bytes = max(ch->most_bytes, ch->sent_bytes - taken);
+		ch->most_bytes_until = ch->most_bytes + taken;
+	}
 }
 
 /*
@@ -2052,8 +2119,8 @@ static void umpsc_wake_receiver(struct umpsc_channel *ch, u64 sent)
 	while (more && umpsc_wake_receiver_once(ch)) {
 		raw_spin_lock_irqsave(&ch->q.lock, flags);
 		ch->rx_watched = true;
-		more = ch->sent != sent;
-		sent = ch->sent;
+		more = umpsc_queue_pushed(&ch->q) != sent;
+		sent = umpsc_queue_pushed(&ch->q);
 		raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 	}
 }
@@ -2082,10 +2149,9 @@ static __always_inline int umpsc_publish(struct umpsc_channel *ch,
 	size_t memory = umpsc_run_memory(ch, run);
 	u64 count = run->count, bytes = run->bytes;
 	unsigned long flags;
-	u64 len;
 
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
-	if (ch->q.state & UMPSC_CLOSED) {
+	if (umpsc_queue_closed(&ch->q)) {
 		ch->refused_closed++;
 		raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 		return -EPIPE;
@@ -2101,14 +2167,10 @@ static __always_inline int umpsc_publish(struct umpsc_channel *ch,
 
 	/* The point of no return: from here on the run is the receiver's. */
 	umpsc_queue_push_locked(&ch->q, &run->link, count);
-	ch->bytes += bytes;
-	ch->memory += memory;
-	WRITE_ONCE(ch->sent, ch->sent + count);
 	ch->sent_bytes += bytes;
-	len = ch->q.state / UMPSC_ENTRY;
-	ch->most_messages = max(ch->most_messages, len);
-	ch->most_bytes = max(ch->most_bytes, ch->bytes);
-	*wake = ch->rx_watched ? ch->sent : 0;
+	ch->sent_memory += memory;
+	umpsc_mark_most_locked(ch);
+	*wake = ch->rx_watched ? umpsc_queue_pushed(&ch->q) : 0;
 	ch->rx_watched = false;
 	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 
@@ -2222,16 +2284,16 @@ bool umpsc_channel_ended(struct umpsc_channel *ch)
 static u64 umpsc_receiver_look(struct umpsc_channel *ch, bool *ended)
 {
 	unsigned long flags;
-	u64 state;
+	u64 len;
 
 	/* END: this before the queue. */
 	*ended = umpsc_senders_gone(ch);
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
 	ch->rx_watched = true;
-	state = ch->q.state;
+	*ended |= umpsc_queue_closed(&ch->q);
+	len = umpsc_queue_len(&ch->q);
 	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
-	*ended |= state & UMPSC_CLOSED;
-	return state / UMPSC_ENTRY;
+	return len;
 }
 
 /*
@@ -2278,11 +2340,11 @@ static inline int umpsc_receive_begin(struct umpsc_channel *ch, bool nowait,
 
 	might_lock(&ch->rx_lock);
 	for (;;) {
-		if (umpsc_queue_len(&ch->q)) {
+		if (umpsc_queue_some(&ch->q)) {
 			/* May wait for another receive's copy, never for a message. */
 			if (mutex_lock_interruptible(&ch->rx_lock))
 				return -ERESTARTSYS;
-			if (likely(umpsc_queue_len(&ch->q)))
+			if (likely(umpsc_queue_some(&ch->q)))
 				return 1;
 			mutex_unlock(&ch->rx_lock);
 		}
@@ -2309,6 +2371,26 @@ static inline int umpsc_receive_begin(struct umpsc_channel *ch, bool nowait,
 
 /* ---- Receiving: peek, copy, then unlink ---------------------------------- */
 
+/* The link behind what @t has taken, or NULL where no more is fetched. */
+static inline struct umpsc_link *umpsc_take_fetched(struct umpsc_channel *ch,
+						    struct umpsc_take *t)
+{
+	return t->last ? umpsc_queue_next(&t->last->link) :
+			 umpsc_queue_peek(&ch->q);
+}
+
+static inline struct umpsc_link *umpsc_take_link(struct umpsc_channel *ch,
+						 struct umpsc_take *t)
+{
+	struct umpsc_link *link = umpsc_take_fetched(ch, t);
+
+	/* The first one has been seen counted: QUEUE_ORDER. */
+	if (link || (t->last && !umpsc_queue_unfetched(&ch->q)))
+		return link;
+	umpsc_queue_fetch(&ch->q);
+	return umpsc_take_fetched(ch, t);
+}
+
 /* The run at the place of @t, or NULL where nothing more is queued. */
 static inline struct umpsc_run *umpsc_take_run(struct umpsc_channel *ch,
 					       struct umpsc_take *t)
@@ -2317,8 +2399,7 @@ static inline struct umpsc_run *umpsc_take_run(struct umpsc_channel *ch,
 
 	lockdep_assert_held(&ch->rx_lock);
 	if (!t->pos.run) {
-		link = t->last ? umpsc_queue_next(&t->last->link) :
-				 umpsc_queue_peek(&ch->q);
+		link = umpsc_take_link(ch, t);
 		if (!link)
 			return NULL;
 		umpsc_pos_start(ch, &t->pos,
@@ -2372,6 +2453,52 @@ static inline void umpsc_take_record(struct umpsc_channel *ch,
 	umpsc_take_records(ch, t, 1, len);
 }
 
+/* TAKEN: unlink what was taken, count it, and move on. */
+static inline struct umpsc_link *umpsc_take_unlink(struct umpsc_channel *ch,
+						   struct umpsc_take *t)
+{
+	struct umpsc_link *used_up;
+
+	/* Who reads the counts waits for them to be consistent. */
+	preempt_disable();
+	write_seqcount_begin(&ch->taken_seq);
+	used_up = umpsc_queue_pop(&ch->q, t->last ? &t->last->link : NULL,
+				  t->count);
+	WRITE_ONCE(ch->taken_bytes, ch->taken_bytes + t->bytes);
+	WRITE_ONCE(ch->taken_memory, ch->taken_memory + t->memory);
+	write_seqcount_end(&ch->taken_seq);
+	preempt_enable();
+	if (t->pos.run)
+		ch->pos = t->pos;
+	else
+		ch->pos.run = NULL;
+	ch->offset = t->offset;
+	if (t->offset)
+		ch->part = t->part;
+	return used_up;
+}
+
+/* TAKEN: where others see it happen.  @room: out: a sender waits for room, and has it. */
+static struct umpsc_link *umpsc_take_unlink_locked(struct umpsc_channel *ch,
+						   struct umpsc_take *t,
+						   bool *room)
+{
+	struct umpsc_link *used_up;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&ch->q.lock, flags);
+	used_up = umpsc_take_unlink(ch, t);
+	if ((ch->full || ch->tx_watched) && umpsc_has_room_locked(ch)) {
+		*room = ch->tx_watched;
+		ch->tx_watched = false;
+	}
+	/* WAKE: a look, for all that joined before. */
+	if (waitqueue_active(&ch->rx_wait))
+		ch->rx_watched = true;
+	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
+	return used_up;
+}
+
 /*
  * Unlink what was taken, and free it.  Ends what umpsc_receive_begin() began.
  * -EINTR and nothing is taken where the caller is being killed, since nobody will
@@ -2380,10 +2507,8 @@ static inline void umpsc_take_record(struct umpsc_channel *ch,
 static __always_inline int umpsc_take_commit(struct umpsc_channel *ch,
 					     struct umpsc_take *t)
 {
-	struct umpsc_link *last = t->last ? &t->last->link : NULL;
-	struct umpsc_link *used_up;
 	struct umpsc_run *spare = NULL;
-	unsigned long flags;
+	struct umpsc_link *used_up;
 	bool room = false;
 
 	lockdep_assert_held(&ch->rx_lock);
@@ -2393,37 +2518,19 @@ static __always_inline int umpsc_take_commit(struct umpsc_channel *ch,
 	}
 
 	/* The point of no return. */
-	if (last)
+	if (t->last)
 		spare = umpsc_spare_of(ch,
 				       container_of(umpsc_queue_peek(&ch->q),
 						    struct umpsc_run, link));
-	raw_spin_lock_irqsave(&ch->q.lock, flags);
-	used_up = umpsc_queue_pop_locked(&ch->q, last, t->count);
-	if (t->pos.run)
-		ch->pos = t->pos;
+	/* WAKE: whoever joins after this has a look of his own. */
+	if (ch->commit_locked || waitqueue_active(&ch->rx_wait))
+		used_up = umpsc_take_unlink_locked(ch, t, &room);
 	else
-		ch->pos.run = NULL;
-	ch->offset = t->offset;
-	if (t->offset)
-		ch->part = t->part;
-	ch->bytes -= t->bytes;
-	ch->memory -= t->memory;
-	ch->received += t->count;
-	ch->received_bytes += t->bytes;
-	if ((ch->full || ch->tx_watched) && umpsc_has_room_locked(ch)) {
-		room = ch->tx_watched;
-		ch->tx_watched = false;
-	}
-	/* WAKE: a look, for all that joined before. */
-	if (waitqueue_active(&ch->rx_wait))
-		ch->rx_watched = true;
+		used_up = umpsc_take_unlink(ch, t);
 	if (spare && !READ_ONCE(ch->spare) && !READ_ONCE(ch->arena)) {
 		used_up = used_up->next;
-		/* SPARE: a sender sees all that was done to it. */
-		smp_store_release(&ch->spare, spare);
-		spare = NULL;
+		umpsc_spare_put(ch, spare);
 	}
-	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 	mutex_unlock(&ch->rx_lock);
 
 	umpsc_totals_add(-t->count, -t->bytes);
@@ -2558,7 +2665,7 @@ static int umpsc_take_remade(struct umpsc_channel *ch, struct umpsc_take *t,
 	out.rec = *rec;
 	out.rec.len = len - t->offset;
 	out.rec.hdr = hdr;
-	out.rec.seq = ch->received + t->count;
+	out.rec.seq = ch->q.taken + t->count;
 	size = UMPSC_RECORD_SIZE(hdr, out.rec.len);
 	if (size > iov_iter_count(to)) {
 		t->need = size;
@@ -2590,7 +2697,7 @@ static int umpsc_take_remade(struct umpsc_channel *ch, struct umpsc_take *t,
 /* Number the records from t->pos on anew; the first one's comes last, see below. */
 static int umpsc_take_renumber(struct umpsc_channel *ch, struct umpsc_take *t)
 {
-	u64 seq = ch->received + t->count;
+	u64 seq = ch->q.taken + t->count;
 	struct umpsc_record *rec, copy;
 	struct umpsc_pos pos = t->pos;
 	u32 i;
@@ -2617,7 +2724,7 @@ static inline int umpsc_take_number(struct umpsc_channel *ch,
 	const struct umpsc_record *rec = (const void *)t->pos.p;
 
 	if (likely(t->pos.n >= sizeof(*rec) &&
-		   rec->seq == ch->received + t->count))
+		   rec->seq == ch->q.taken + t->count))
 		return 0;
 	return umpsc_take_renumber(ch, t);
 }
@@ -2837,7 +2944,7 @@ __poll_t umpsc_sender_poll(struct umpsc_channel *ch)
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
-	if (ch->q.state & UMPSC_CLOSED)
+	if (umpsc_queue_closed(&ch->q))
 		events = EPOLLERR;
 	else if (umpsc_has_room_locked(ch))
 		events = EPOLLOUT | EPOLLWRNORM;
@@ -3026,6 +3133,9 @@ struct umpsc_channel *umpsc_channel_new(enum umpsc_life life, u32 flags,
 	init_waitqueue_head(&ch->tx_wait);
 	INIT_WORK(&ch->free_work, umpsc_channel_free_work);
 	mutex_init(&ch->rx_lock);
+	seqcount_init(&ch->taken_seq);
+	ch->commit_locked = ch->limits.max_msgs || ch->limits.max_bytes ||
+			    ch->flags & UMPSC_TIMESTAMP;
 	raw_spin_lock_init(&ch->arena_lock);
 	umpsc_queue_init(&ch->q);
 	ch->hold = !private;
@@ -3052,7 +3162,8 @@ static void umpsc_channel_release(struct kref *ref)
 	struct umpsc_channel *ch = container_of(ref, struct umpsc_channel, ref);
 
 	/* Its receiver or its node went before, and took what was queued along. */
-	WARN_ON_ONCE(umpsc_queue_len(&ch->q) || ch->memory);
+	WARN_ON_ONCE(umpsc_queue_len(&ch->q) ||
+		     ch->sent_memory != ch->taken_memory);
 	umpsc_ledger_leave(ch);
 	atomic64_dec(&umpsc_channels);
 	umpsc_spare_drop(ch);
@@ -3088,7 +3199,7 @@ bool umpsc_channel_waiting(struct umpsc_channel *ch)
 	bool waiting;
 
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
-	waiting = !ch->claimed && ch->q.state / UMPSC_ENTRY;
+	waiting = !ch->claimed && umpsc_queue_len(&ch->q);
 	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 	return waiting;
 }
@@ -3168,7 +3279,7 @@ int umpsc_receiver_claim(struct umpsc_channel *ch)
 	int err = 0;
 
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
-	if (ch->q.state & UMPSC_CLOSED || !refcount_read(&ch->strong)) {
+	if (umpsc_queue_closed(&ch->q) || !refcount_read(&ch->strong)) {
 		err = -ESHUTDOWN;
 	} else if (ch->claimed) {
 		err = -EBUSY;
@@ -3194,7 +3305,7 @@ void umpsc_receiver_close(struct umpsc_channel *ch)
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
-	umpsc_queue_set_state_locked(&ch->q, ch->q.state | UMPSC_CLOSED);
+	umpsc_queue_close_locked(&ch->q);
 	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 	umpsc_wake_all(ch);
 }
@@ -3232,12 +3343,14 @@ static struct umpsc_link *umpsc_channel_shut_locked(struct umpsc_channel *ch,
 						    u64 *count, u64 *bytes)
 {
 	lockdep_assert_held(&ch->q.lock);
-	*count = ch->q.state / UMPSC_ENTRY;
-	*bytes = ch->bytes;
+	*count = umpsc_queue_len(&ch->q);
+	*bytes = umpsc_bytes_locked(ch);
 	ch->gone = true;
 	ch->claimed = false;
-	ch->bytes = 0;
-	ch->memory = 0;
+	ch->discarded = *count;
+	ch->discarded_bytes = *bytes;
+	ch->taken_bytes = ch->sent_bytes;
+	ch->taken_memory = ch->sent_memory;
 	ch->pos = (struct umpsc_pos){};
 	ch->offset = 0;
 	return umpsc_queue_drain_locked(&ch->q);
@@ -3259,7 +3372,7 @@ void umpsc_receiver_leave(struct umpsc_channel *ch)
 
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
 	/* A standing one that was abandoned has lost its hold. */
-	if (ch->standing && ch->hold && !(ch->q.state & UMPSC_CLOSED)) {
+	if (ch->standing && ch->hold && !umpsc_queue_closed(&ch->q)) {
 		ch->claimed = false;
 		ch->offset = 0;
 		raw_spin_unlock_irqrestore(&ch->q.lock, flags);
@@ -3309,20 +3422,36 @@ void umpsc_channel_abandon(struct umpsc_channel *ch)
 
 static u64 umpsc_channel_oldest_locked(struct umpsc_channel *ch)
 {
-	struct umpsc_pos pos = ch->pos;
+	struct umpsc_link *link;
+	struct umpsc_pos pos;
 	u64 time_ns;
 
 	lockdep_assert_held(&ch->q.lock);
-	if (!(ch->flags & UMPSC_TIMESTAMP) || !ch->q.head)
+	if (!(ch->flags & UMPSC_TIMESTAMP))
 		return 0;
+	link = ch->q.fetched ?: ch->q.head;
+	if (!link)
+		return 0;
+	pos = ch->pos;
 	if (!pos.run)
 		umpsc_pos_start(ch, &pos,
-				container_of(ch->q.head, struct umpsc_run,
-					     link));
+				container_of(link, struct umpsc_run, link));
 	/* And not the header as a whole, whose seq a receive may be writing. */
 	umpsc_pos_skip(&pos, offsetof(struct umpsc_record, time_ns));
 	umpsc_pos_read(&pos, &time_ns, sizeof(time_ns));
 	return ktime_get_ns() - time_ns;
+}
+
+/* TAKEN: the three at one instant; false where a receive is just writing them. */
+static bool umpsc_taken_read(struct umpsc_channel *ch, u64 *messages,
+			     u64 *bytes, u64 *memory)
+{
+	unsigned int seq = raw_seqcount_begin(&ch->taken_seq);
+
+	*messages = READ_ONCE(ch->q.taken);
+	*bytes = READ_ONCE(ch->taken_bytes);
+	*memory = READ_ONCE(ch->taken_memory);
+	return !read_seqcount_retry(&ch->taken_seq, seq);
 }
 
 /**
@@ -3334,6 +3463,7 @@ static u64 umpsc_channel_oldest_locked(struct umpsc_channel *ch)
  */
 void umpsc_channel_info(struct umpsc_channel *ch, struct umpsc_info *info)
 {
+	u64 taken, taken_bytes, taken_memory;
 	unsigned long flags;
 	u32 strong, state = 0;
 
@@ -3345,15 +3475,22 @@ void umpsc_channel_info(struct umpsc_channel *ch, struct umpsc_info *info)
 	info->wakeups = READ_ONCE(ch->wakeups);
 
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
+	/* TAKEN: without the lock meanwhile, as the receiver may be interrupted. */
+	while (!umpsc_taken_read(ch, &taken, &taken_bytes, &taken_memory)) {
+		raw_spin_unlock_irqrestore(&ch->q.lock, flags);
+		cpu_relax();
+		raw_spin_lock_irqsave(&ch->q.lock, flags);
+	}
 	strong = refcount_read(&ch->strong);
 	info->strong = strong - ch->hold;
-	info->messages = ch->q.state / UMPSC_ENTRY;
-	info->bytes = ch->bytes;
-	info->received = ch->received;
-	info->received_bytes = ch->received_bytes;
-	info->sent = ch->sent;
+	info->sent = umpsc_queue_pushed(&ch->q);
 	info->sent_bytes = ch->sent_bytes;
-	info->discarded = ch->sent - ch->received - info->messages;
+	info->messages = info->sent - taken;
+	info->bytes = info->sent_bytes - taken_bytes;
+	info->memory = ch->sent_memory - taken_memory;
+	info->discarded = ch->discarded;
+	info->received = taken - ch->discarded;
+	info->received_bytes = taken_bytes - ch->discarded_bytes;
 	info->refused_closed = ch->refused_closed;
 	info->refused_size = ch->refused_size;
 	info->refused_limit = ch->refused_limit;
@@ -3361,9 +3498,8 @@ void umpsc_channel_info(struct umpsc_channel *ch, struct umpsc_info *info)
 	info->refused_quota = ch->refused_quota;
 	info->most_messages = ch->most_messages;
 	info->most_bytes = ch->most_bytes;
-	info->memory = ch->memory;
 	info->oldest_ns = umpsc_channel_oldest_locked(ch);
-	if (ch->q.state & UMPSC_CLOSED)
+	if (umpsc_queue_closed(&ch->q))
 		state |= UMPSC_STATE_CLOSED;
 	if (ch->gone)
 		state |= UMPSC_STATE_RECEIVER_GONE;
@@ -3371,7 +3507,7 @@ void umpsc_channel_info(struct umpsc_channel *ch, struct umpsc_info *info)
 		state |= UMPSC_STATE_CLAIMED;
 	if (ch->standing)
 		state |= UMPSC_STATE_STANDING;
-	if (!strong || ch->q.state & UMPSC_CLOSED)
+	if (!strong || umpsc_queue_closed(&ch->q))
 		state |= UMPSC_STATE_ENDED;
 	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 	info->state = state;

@@ -119,6 +119,23 @@ static inline void raw_spin_lock(raw_spinlock_t *lock)
 #endif
 }
 
+static inline bool raw_spin_trylock(raw_spinlock_t *lock)
+{
+#ifndef BROKEN_LOCK
+	if (__atomic_exchange_n(&lock->locked, true, __ATOMIC_ACQUIRE))
+		return false;
+#endif
+#ifndef SHIM_MEASURE
+	__atomic_store_n(&lock->owner, &shim_self, __ATOMIC_RELAXED);
+#endif
+	return true;
+}
+
+static inline bool raw_spin_is_locked(raw_spinlock_t *lock)
+{
+	return READ_ONCE(lock->locked);
+}
+
 static inline bool shim_lock_is_held(raw_spinlock_t *lock)
 {
 #if defined(BROKEN_LOCK) || defined(SHIM_MEASURE)
@@ -147,5 +164,23 @@ static inline void raw_spin_unlock(raw_spinlock_t *lock)
 #endif
 	__atomic_store_n(&lock->locked, false, __ATOMIC_RELEASE);
 }
+
+/* There are no interrupts to turn off. */
+#define raw_spin_lock_irqsave(lock, flags) \
+	do {                               \
+		(flags) = 0;               \
+		raw_spin_lock(lock);       \
+	} while (0)
+
+#define raw_spin_trylock_irqsave(lock, flags) \
+	((flags) = 0, raw_spin_trylock(lock))
+
+#define raw_spin_unlock_irqrestore(lock, flags) \
+	do {                                    \
+		(void)(flags);                  \
+		raw_spin_unlock(lock);          \
+	} while (0)
+
+#define cpu_relax() shim_relax()
 
 #endif /* _UMPSC_QUEUE_SHIM_H */

@@ -379,9 +379,7 @@ static struct umpsc_link *take_link(struct consumer *c, struct run *last)
 
 	if (link || (last && !umpsc_queue_unfetched(q)))
 		return link;
-	raw_spin_lock(&q->lock);
-	umpsc_queue_fetch_locked(q);
-	raw_spin_unlock(&q->lock);
+	umpsc_queue_fetch(q);
 	return take_fetched(c, last);
 }
 

@@ -194,7 +194,7 @@ static __always_inline bool umpsc_push(struct queue *q, struct node *node)
 	bool open;
 
 	raw_spin_lock(&q->umpsc.lock);
-	open = !(q->umpsc.state & UMPSC_CLOSED);
+	open = !umpsc_queue_closed(&q->umpsc);
 	if (open)
 		umpsc_queue_push_locked(&q->umpsc, &node->link, 1);
 	raw_spin_unlock(&q->umpsc.lock);
@@ -205,12 +205,14 @@ static __always_inline struct node *umpsc_pop(struct queue *q)
 {
 	struct umpsc_link *link;
 
-	if (!umpsc_queue_len(&q->umpsc))
+	if (!umpsc_queue_some(&q->umpsc))
 		return NULL;
 	link = umpsc_queue_peek(&q->umpsc);
-	raw_spin_lock(&q->umpsc.lock);
-	umpsc_queue_pop_locked(&q->umpsc, link, 1);
-	raw_spin_unlock(&q->umpsc.lock);
+	if (!link) {
+		umpsc_queue_fetch(&q->umpsc);
+		link = umpsc_queue_peek(&q->umpsc);
+	}
+	umpsc_queue_pop(&q->umpsc, link, 1);
 	return (struct node *)link;
 }
 
