@@ -339,6 +339,8 @@ static void *looker_main(void *arg)
 		CHECK(pushed >= last_pushed && taken >= last_taken);
 		last_pushed = pushed;
 		last_taken = taken;
+		/* As umpsc_receive_begin() before it has rx_lock: no data race. */
+		(void)umpsc_queue_some(&ch->q);
 		if (!(shim_random() % 32))
 			look_locked(ch);
 		if (!(shim_random() % 64))
@@ -470,6 +472,8 @@ static void consume(struct consumer *c)
 		returned = relaxed_load(&ch->returned);
 		len = umpsc_queue_len(&ch->q);
 		CHECK(c->received + len >= returned);
+		/* As umpsc_receive_begin(), which asks for no number. */
+		CHECK(umpsc_queue_some(&ch->q) || !len);
 		least = returned > c->received ? returned - c->received : 0;
 		if (len)
 			receive(c, 1 + shim_random() % 24, least);
@@ -600,6 +604,7 @@ static void check_queue(struct umpsc_queue *q, u64 pushed, u64 taken,
 	CHECK(umpsc_queue_pushed(q) == pushed);
 	CHECK(q->taken == taken);
 	CHECK(umpsc_queue_len(q) == pushed - taken);
+	CHECK(umpsc_queue_some(q) == (pushed != taken));
 	CHECK(umpsc_queue_closed(q) == closed);
 	CHECK(q->state == pushed * UMPSC_ENTRY + closed);
 	CHECK(umpsc_queue_peek(q) == fetched);

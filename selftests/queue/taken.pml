@@ -13,7 +13,7 @@
  * what the receiver got; messages are neither queued nor received nor discarded.
  *
  * TWIN 1 no_seq: umpsc_channel_info() does not ask taken_seq whether a receive went on
- * TWIN 2 seq_early: umpsc_take_pop() ends the section of taken_seq before it counts the bytes
+ * TWIN 2 seq_early: umpsc_take_unlink() ends the section of taken_seq before it counts the bytes
  * TWIN 3 info_unlocked: umpsc_channel_info() does not take q.lock
  * TWIN 4 mark_too_far: umpsc_mark_most_locked() adds what was sent to it, and not what was taken
  * TWIN 5 discarded: umpsc_channel_shut_locked() does not count what it discards
@@ -95,7 +95,7 @@ proctype sender()
 	od
 }
 
-/* umpsc_take_pop(), of @n */
+/* umpsc_take_unlink(), of @n */
 inline take()
 {
 	taken_seq++;
@@ -176,7 +176,13 @@ proctype info()
 		bytes = taken_bytes;
 		if
 		:: twin == 1 || seq == taken_seq && !(seq & 1) -> break
-		:: else
+		:: else ->
+			if
+			:: twin != 3 ->
+				unlock();
+				lock()
+			:: else
+			fi
 		fi
 	od;
 	assert(r <= sent && bytes <= sent_bytes);
