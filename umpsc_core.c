@@ -2461,12 +2461,12 @@ static inline struct umpsc_link *umpsc_take_unlink(struct umpsc_channel *ch,
 
 	/* Who reads the counts waits for them to be consistent. */
 	preempt_disable();
-	write_seqcount_begin(&ch->taken_seq);
+	raw_write_seqcount_begin(&ch->taken_seq);
 	used_up = umpsc_queue_pop(&ch->q, t->last ? &t->last->link : NULL,
 				  t->count);
 	WRITE_ONCE(ch->taken_bytes, ch->taken_bytes + t->bytes);
 	WRITE_ONCE(ch->taken_memory, ch->taken_memory + t->memory);
-	write_seqcount_end(&ch->taken_seq);
+	raw_write_seqcount_end(&ch->taken_seq);
 	preempt_enable();
 	if (t->pos.run)
 		ch->pos = t->pos;
