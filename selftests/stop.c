@@ -166,6 +166,10 @@ TEST_LONG(channel, senders_stopped_by_a_signal_delay_nobody)
 		if (!child[i])
 			_exit(send_large(self->tx, i, self->shared));
 	}
+	/* Where the CPUs are busy, it takes a while until both are at it. */
+	for (i = 0; i < 2; i++)
+		ASSERT_TRUE(UMPSC_UNTIL((take(&s, self->rx),
+					 self->shared->turn[i] > 1)));
 	until = umpsc_now_ns() + 3000000000ULL;
 	for (k = 0; k < 10 || (k < 300 && umpsc_now_ns() < until); k++) {
 		for (i = umpsc_random(&seed) % 4; i; i--)
