@@ -16,6 +16,16 @@
  * The kinds do the same duties, but for wfcqueue and mutex, which are measured as
  * they are: a word that can be closed, and that counts what was accepted and not
  * yet taken; once a message was put, who takes sees it.
+ *
+ * What was chosen, and why: what costs is a line that both sides write for each
+ * message.  With 2 threads a list under a spinlock took 68 ns, a stack (llist) 59 and
+ * an exchanged tail (xchg) 85, wfcqueue 22; counted by the two sides apart, and the
+ * spinlock's list taken whole, these are 36, 17 and 56.  umpsc's queue is the
+ * spinlock's, counted apart and taken whole, and it waits a moment where it finds the
+ * lock held: 17, and with 4 and 8 threads 21 and 20, where wfcqueue has 23 and 24.
+ * llist is as fast, but what was put comes out of it the other way round: who takes
+ * has to turn a backlog over before he has its first message, however long it is.
+ * And whoever holds the lock sees all that was put at one instant.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
