@@ -89,7 +89,8 @@
  *
  * SPARE: a send reuses what a receive has just used up
  *	One run of at most 8 KiB waits in ch->spare.  Senders take it out by xchg, so
- *	whoever has it in hand has it alone; a receive puts it there, if there is none.
+ *	whoever has it in hand has it alone; a receive puts it there, if there is none,
+ *	and no other does while it holds rx_lock, so a plain release is enough.
  *	A sender takes it only for a run of the same shape and account; else it is freed.
  *
  * ARENA: small runs of a backlog share pages
@@ -106,12 +107,13 @@
  *	So it is zero only after the last of these steps, whichever it is, and a send
  *	needs no atomic operation for it.  Where all that were cut are freed already, a
  *	full arena begins anew instead.
- *	A channel keeps a spare or an arena, never both.  Each side puts its own there and
- *	then looks for the other's, with full order between:
+ *	A channel keeps a spare or an arena: a receive puts no spare beside an arena, and
+ *	takes out the one that it finds there.  Who fills an arena publishes what is cut
+ *	from it, so whoever receives that sees the arena, or that it is gone:
  *
  *	receive					sender
- *	  xchg: the spare			  the arena
- *	  an arena?  take the spare back	  xchg: is there a spare?  free it
+ *	  no arena seen: put the spare		  fill the arena; publish
+ *	  fetch; an arena?  take the spare out	  (it found no spare before)
  */
 #include <linux/atomic.h>
 #include <linux/capability.h>
@@ -1213,8 +1215,8 @@ static void umpsc_run_dealloc(struct umpsc_channel *ch, struct umpsc_run *run)
 static struct umpsc_run *umpsc_arena_fill(struct umpsc_channel *ch, size_t size,
 					  u32 account)
 {
-	struct umpsc_run *run = NULL, *spare = NULL;
 	struct umpsc_arena *arena = NULL;
+	struct umpsc_run *run = NULL;
 
 	if (!umpsc_charge(PAGE_SIZE, &account)) {
 		arena = kmem_cache_alloc(umpsc_caches[UMPSC_CACHE_PAGE],
@@ -1232,14 +1234,9 @@ static struct umpsc_run *umpsc_arena_fill(struct umpsc_channel *ch, size_t size,
 
 	raw_spin_lock(&ch->arena_lock);
 	ch->arena_filling = false;
-	if (arena) {
+	if (arena)
 		WRITE_ONCE(ch->arena, arena);
-		/* ARENA: full order, with the xchg in umpsc_spare_put(). */
-		spare = xchg(&ch->spare, NULL);
-	}
 	raw_spin_unlock(&ch->arena_lock);
-	if (spare)
-		umpsc_run_dealloc(ch, spare);
 	return run;
 }
 
@@ -1349,14 +1346,12 @@ static inline struct umpsc_run *umpsc_spare_of(struct umpsc_channel *ch,
 	return run;
 }
 
-/* SPARE: keep @run, from umpsc_spare_of().  By a receive, so there is none meanwhile. */
-static inline void umpsc_spare_put(struct umpsc_channel *ch,
-				   struct umpsc_run *run)
+/* SPARE: free it, if there is one. */
+static inline void umpsc_spare_free(struct umpsc_channel *ch)
 {
-	/* A release, too: a sender sees all that was done to it. */
-	xchg(&ch->spare, run);
-	/* ARENA: full order, with the xchg in umpsc_arena_fill(). */
-	if (likely(!READ_ONCE(ch->arena)))
+	struct umpsc_run *run;
+
+	if (!READ_ONCE(ch->spare))
 		return;
 	run = xchg(&ch->spare, NULL);
 	if (run)
@@ -1366,10 +1361,7 @@ static inline void umpsc_spare_put(struct umpsc_channel *ch,
 /* SPARE, ARENA: nobody will receive, and so nobody send, any more. */
 static void umpsc_spare_drop(struct umpsc_channel *ch)
 {
-	struct umpsc_run *run = xchg(&ch->spare, NULL);
-
-	if (run)
-		umpsc_run_dealloc(ch, run);
+	umpsc_spare_free(ch);
 	umpsc_arena_drop(ch, false);
 }
 
@@ -1759,7 +1751,7 @@ umpsc_prepare(struct umpsc_channel *ch, u64 sender, struct iov_iter *from)
 	size_t len = iov_iter_count(from), packed = umpsc_record_size(len);
 	struct umpsc_record *rec;
 	struct umpsc_run *run;
-	struct umpsc_pos pos;
+	struct umpsc_pos pos __uninitialized;
 	int err;
 
 	if (len > umpsc_channel_max_len(ch))
@@ -2297,32 +2289,35 @@ static u64 umpsc_receiver_look(struct umpsc_channel *ch, bool *ended)
 }
 
 /*
- * Sleep until there is something for a receiver.  0, -ERESTARTSYS: a signal came,
- * or -ETIMEDOUT: @deadline passed (NULL: none).
+ * Sleep until there may be something for a receiver.  0: look again; -ERESTARTSYS: a
+ * signal came; -ETIMEDOUT: @deadline passed (NULL: none).
  */
 static int umpsc_receiver_sleep(struct umpsc_channel *ch, ktime_t *deadline)
 {
 	bool expired = false, ended;
 	DEFINE_WAIT(wait);
-	u64 slack;
-	int err;
+	int err = 0;
 
 	for (;;) {
-		err = prepare_to_wait_event(&ch->rx_wait, &wait,
-					    TASK_INTERRUPTIBLE);
-		if (umpsc_receiver_look(ch, &ended) || ended) {
-			err = 0;
+		prepare_to_wait(&ch->rx_wait, &wait, TASK_INTERRUPTIBLE);
+		if (umpsc_receiver_look(ch, &ended) || ended)
+			break;
+		if (signal_pending(current)) {
+			err = -ERESTARTSYS;
 			break;
 		}
-		if (err)
-			break;
 		if (expired) {
 			err = -ETIMEDOUT;
 			break;
 		}
-		slack = current->timer_slack_ns;
-		expired = !schedule_hrtimeout_range(deadline, slack,
-						    HRTIMER_MODE_ABS);
+		if (!deadline) {
+			schedule();
+			break;
+		}
+		if (schedule_hrtimeout_range(deadline, current->timer_slack_ns,
+					     HRTIMER_MODE_ABS))
+			break;
+		expired = true;
 	}
 	finish_wait(&ch->rx_wait, &wait);
 	return err;
@@ -2349,11 +2344,11 @@ static inline int umpsc_receive_begin(struct umpsc_channel *ch, bool nowait,
 			mutex_unlock(&ch->rx_lock);
 		}
 		/* END: this before the queue. */
-		ended = umpsc_channel_ended(ch);
-		if (umpsc_queue_len(&ch->q))
-			continue;
-		if (ended)
+		if (umpsc_channel_ended(ch)) {
+			if (umpsc_queue_len(&ch->q))
+				continue;
 			return 0;
+		}
 		if (nowait) {
 			/*
 			 * Under the lock: a send that had returned before the
@@ -2527,9 +2522,12 @@ static __always_inline int umpsc_take_commit(struct umpsc_channel *ch,
 		used_up = umpsc_take_unlink_locked(ch, t, &room);
 	else
 		used_up = umpsc_take_unlink(ch, t);
-	if (spare && !READ_ONCE(ch->spare) && !READ_ONCE(ch->arena)) {
+	if (unlikely(READ_ONCE(ch->arena))) {
+		umpsc_spare_free(ch);
+	} else if (spare && !READ_ONCE(ch->spare)) {
 		used_up = used_up->next;
-		umpsc_spare_put(ch, spare);
+		/* SPARE: its next sender sees all that was done to it. */
+		smp_store_release(&ch->spare, spare);
 	}
 	mutex_unlock(&ch->rx_lock);
 
@@ -2549,7 +2547,7 @@ static __always_inline ssize_t umpsc_take_bytes(struct umpsc_channel *ch,
 						struct umpsc_take *t,
 						struct iov_iter *to)
 {
-	struct umpsc_pos part;
+	struct umpsc_pos part __uninitialized;
 	size_t len, total;
 	int err;
 
@@ -2595,7 +2593,7 @@ static __always_inline ssize_t umpsc_take_bytes(struct umpsc_channel *ch,
  */
 ssize_t umpsc_read(struct umpsc_channel *ch, struct iov_iter *to, bool nowait)
 {
-	struct umpsc_take t;
+	struct umpsc_take t __uninitialized;
 	ssize_t ret;
 	int err;
 

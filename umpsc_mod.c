@@ -1436,7 +1436,7 @@ static long umpsc_ioctl_recv(struct file *file, void __user *arg, size_t size)
 {
 	struct umpsc_handle *h = file->private_data;
 	struct umpsc_recv_args __user *uargs = arg;
-	struct umpsc_take take;
+	struct umpsc_take take __uninitialized;
 	struct umpsc_recv_args args;
 	ktime_t deadline, *until = NULL;
 	struct iov_iter to;

@@ -4,30 +4,29 @@
  *
  * Two runs are used up, by two receives one after the other (a receive holds rx_lock),
  * and are put into the spare or freed; two sends want a run, and find the spare or
- * not; one of them then fills an arena, and drops it again, or does not.  What is in a
- * run is plain data: its memory, read by its new owner, and its payload, read by the
- * receive and written by the next send.
+ * not; one of them then fills an arena, publishes what it cut from it, and drops the
+ * arena again, or does not; a third receive takes what was published.  What is in a run
+ * is plain data: its memory, read by its new owner, and its payload, read by the receive
+ * and written by the next send.
  *
  * Never: a run has two owners, or is touched by one who was not handed what the
  * last one did; one is freed twice, or by somebody who does not own it; one is lost;
- * at rest there are both a spare and an arena.
+ * there are both a spare and an arena once all was received.
  *
  * TWIN 1 take_torn: umpsc_spare_take() loads the spare and stores NULL
  * TWIN 2 take_relaxed: the xchg of umpsc_spare_take() is relaxed
- * TWIN 3 put_relaxed: umpsc_spare_put() stores its run, as a release, instead of the xchg
- * TWIN 4 put_no_look: umpsc_spare_put() does not look for an arena
- * TWIN 5 put_look_first: umpsc_spare_put() looks for an arena before it puts the run, and not after
- * TWIN 6 put_unlocked: umpsc_take_commit() puts its run after it has let rx_lock go
- * TWIN 7 put_used: umpsc_take_commit() reads the link after it put the run
- * TWIN 8 put_back_torn: umpsc_spare_put() takes its run back without asking whether it is there
- * TWIN 9 fill_no_look: umpsc_arena_fill() does not take the spare
- * TWIN 10 fill_order: umpsc_arena_fill() takes the spare before it stores the arena
- * TWIN 11 fill_relaxed: the xchg of umpsc_arena_fill() is relaxed
+ * TWIN 3 put_relaxed: umpsc_take_commit() stores its run without a release
+ * TWIN 4 put_unlocked: umpsc_take_commit() puts its run after it has let rx_lock go
+ * TWIN 5 put_used: umpsc_take_commit() reads the link after it put the run
+ * TWIN 6 put_no_look: umpsc_take_commit() puts its run beside an arena
+ * TWIN 7 free_no_look: umpsc_take_commit() leaves the spare that it finds beside an arena
+ * TWIN 8 free_torn: umpsc_spare_free() loads the spare and stores NULL
+ * TWIN 9 fill_late: umpsc_arena_fill() stores the arena once what was cut from it is published
  */
-#define THREADS 4
+#define THREADS 5
 #define WORDS 2
 #define PLAINS 4
-#define LOCKS 1
+#define LOCKS 2
 #define HISTORY 9
 
 #include "memory.pml"
@@ -35,6 +34,7 @@
 #define SPARE 0
 #define ARENA 1
 #define RX_LOCK 0
+#define Q_LOCK 1
 /* A run's name is its number from 1; 0 is NULL. */
 #define RUNS 2
 #define PAYLOAD(it) ((it) - 1)
@@ -44,6 +44,15 @@
 #define NOBODY 100
 #define FREED 101
 byte owner[RUNS + 1];
+
+/* What was cut from the arena. */
+#define NOT_YET 0
+#define YES 1
+#define NEVER 2
+byte published;
+
+/* In place of the spare that was seen: do not put one. */
+#define NO_PUT 255
 
 inline own(it)
 {
@@ -64,44 +73,67 @@ inline run_free(it)
 	}
 }
 
-/* Take the spare out, and free it. */
-inline spare_free(it, order)
+/* umpsc_spare_free(); with the local old */
+inline spare_free()
 {
-	exchange(SPARE, order, order, it, 0);
+	load(SPARE, RELAXED, old);
 	if
-	:: it ->
-		own(it);
-		run_free(it)
+	:: old && twin == 8 ->
+		load(SPARE, ACQUIRE, old);
+		store(SPARE, RELEASE, 0)
+	:: old && twin != 8 ->
+		exchange(SPARE, ACQUIRE, RELEASE, old, 0)
+	:: else
+	fi;
+	if
+	:: old ->
+		own(old);
+		run_free(old)
 	:: else
 	fi
 }
 
-/* umpsc_spare_put(), of the run mine; with the locals old and arena */
-inline spare_put()
+/* umpsc_take_commit(), of a run that may be the spare: mine, which was read; or 0 */
+inline take_commit()
 {
-	d_step {
-		assert(owner[mine] == me);
-		owner[mine] = NOBODY
-	}
+	load(ARENA, RELAXED, arena);
+	load(SPARE, RELAXED, old);
 	if
-	:: twin == 3 -> store(SPARE, RELEASE, mine)
-	:: else -> exchange(SPARE, ACQUIRE, RELEASE, old, mine)
+	:: arena && twin != 6 ->
+		if
+		:: twin != 7 -> spare_free()
+		:: else
+		fi;
+		old = NO_PUT
+	:: else ->
+		if
+		:: old || !mine -> old = NO_PUT
+		:: else
+		fi
 	fi;
 	if
-	:: twin != 5 -> load(ARENA, RELAXED, arena)
-	:: else
-	fi;
-	if
-	:: arena && twin != 4 && twin != 8 -> spare_free(old, ACQUIRE)
-	:: arena && twin == 8 ->
-		store(SPARE, RELEASE, 0);
-		own(mine);
-		run_free(mine)
-	:: else
+	:: old == NO_PUT ->
+		if
+		:: mine -> run_free(mine)
+		:: else
+		fi
+	:: else ->
+		if
+		:: twin != 5 -> plain_read(LINK(mine), r)
+		:: else
+		fi;
+		d_step {
+			assert(owner[mine] == me);
+			owner[mine] = NOBODY
+		}
+		store(SPARE, twin != 3, mine);
+		if
+		:: twin == 5 -> plain_read(LINK(mine), r)
+		:: else
+		fi
 	fi
 }
 
-/* umpsc_take_commit(), as far as the run it has used up goes, which was read */
 proctype receive(byte me; byte mine)
 {
 	byte old, arena, r;
@@ -109,33 +141,31 @@ proctype receive(byte me; byte mine)
 	lock(RX_LOCK);
 	plain_read(PAYLOAD(mine), r);
 	if
-	:: twin == 6 -> unlock(RX_LOCK)
+	:: twin == 4 -> unlock(RX_LOCK)
 	:: else
 	fi;
-	load(SPARE, RELAXED, old);
-	load(ARENA, RELAXED, arena);
+	take_commit();
 	if
-	:: old || arena ->
-		if
-		:: twin != 6 -> unlock(RX_LOCK)
-		:: else
-		fi;
-		run_free(mine)
-	:: else ->
-		if
-		:: twin != 7 -> plain_read(LINK(mine), r)
-		:: else
-		fi;
-		spare_put();
-		if
-		:: twin == 7 -> plain_read(LINK(mine), r)
-		:: else
-		fi;
-		if
-		:: twin != 6 -> unlock(RX_LOCK)
-		:: else
-		fi
+	:: twin != 4 -> unlock(RX_LOCK)
+	:: else
 	fi
+}
+
+/* Of what was cut from an arena, which is no spare. */
+proctype receive_cut(byte me)
+{
+	byte old, arena, r;
+	byte mine = 0;
+
+	lock(RX_LOCK);
+	published != NOT_YET;
+	lock(Q_LOCK);
+	unlock(Q_LOCK);
+	if
+	:: published == YES -> take_commit()
+	:: else
+	fi;
+	unlock(RX_LOCK)
 }
 
 /* umpsc_spare_take(), and the send that writes the run, or one of another shape */
@@ -165,16 +195,18 @@ inline spare_take()
 	fi
 }
 
-/* umpsc_arena_fill() */
+/* umpsc_arena_fill(), and umpsc_publish() */
 inline arena_fill()
 {
 	if
-	:: twin == 10 -> spare_free(it, ACQUIRE)
+	:: twin != 9 -> store(ARENA, RELAXED, 1)
 	:: else
 	fi;
-	store(ARENA, RELAXED, 1);
+	lock(Q_LOCK);
+	published = YES;
+	unlock(Q_LOCK);
 	if
-	:: twin != 9 && twin != 10 -> spare_free(it, twin != 11)
+	:: twin == 9 -> store(ARENA, RELAXED, 1)
 	:: else
 	fi
 }
@@ -191,6 +223,7 @@ proctype send(byte me; bool fills)
 		:: true -> store(ARENA, RELAXED, 0)
 		:: true
 		fi
+	:: fills && it -> published = NEVER
 	:: else
 	fi
 }
@@ -205,7 +238,8 @@ init {
 		run receive(0, 1);
 		run receive(1, 2);
 		run send(2, false);
-		run send(3, true)
+		run send(3, true);
+		run receive_cut(4)
 	}
 	_nr_pr == 1;
 	assert(!LAST(SPARE) || !LAST(ARENA));

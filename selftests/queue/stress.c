@@ -153,7 +153,7 @@ static struct run *run_of(struct umpsc_link *link)
 	return (struct run *)((char *)link - offsetof(struct run, link));
 }
 
-/* ---- The spare, as umpsc_spare_take() and _put(), and the arena ---------- */
+/* ---- The spare, as umpsc_spare_take() and _free(), and the arena --------- */
 
 #define xchg(p, value) __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST)
 
@@ -162,12 +162,7 @@ static void arena_change(struct channel *ch)
 {
 	if (__atomic_exchange_n(&ch->arena_locked, true, __ATOMIC_ACQUIRE))
 		return;
-	if (READ_ONCE(ch->arena)) {
-		WRITE_ONCE(ch->arena, false);
-	} else {
-		WRITE_ONCE(ch->arena, true);
-		free(xchg(&ch->spare, NULL));
-	}
+	WRITE_ONCE(ch->arena, !ch->arena);
 	__atomic_store_n(&ch->arena_locked, false, __ATOMIC_RELEASE);
 }
 
@@ -185,13 +180,10 @@ static struct run *run_new(struct channel *ch)
 	return run;
 }
 
-static void spare_put(struct channel *ch, struct run *run)
+static void spare_free(struct channel *ch)
 {
-	/* One receive at a time. */
-	CHECK(!xchg(&ch->spare, run));
-	if (!READ_ONCE(ch->arena))
-		return;
-	free(xchg(&ch->spare, NULL));
+	if (READ_ONCE(ch->spare))
+		free(xchg(&ch->spare, NULL));
 }
 
 /* ---- Producers ----------------------------------------------------------- */
@@ -421,12 +413,15 @@ static void commit(struct consumer *c, struct run *last, u64 count)
 	CHECK(ch->q.taken == c->received);
 
 	CHECK(!link == !last);
-	if (link && !READ_ONCE(ch->spare) && !READ_ONCE(ch->arena)) {
+	if (READ_ONCE(ch->arena)) {
+		spare_free(ch);
+	} else if (link && !READ_ONCE(ch->spare)) {
 		run = run_of(link);
 		link = link->next;
 		at_last = run == last;
 		CHECK(run->order + run->count <= c->received);
-		spare_put(ch, run);
+		/* SPARE: its next sender sees all that was done to it. */
+		smp_store_release(&ch->spare, run);
 	}
 	for (; link; link = next) {
 		run = run_of(link);
@@ -573,7 +568,8 @@ static void round_run(unsigned int producers, enum ending ending, u64 *entries,
 	      accepted * UMPSC_ENTRY + (ending == LEAVE ? 0 : UMPSC_CLOSED));
 	CHECK(ch.q.taken == accepted && !ch.q.head && !ch.q.fetched);
 	CHECK(ch.most <= accepted && !ch.most == !accepted);
-	CHECK(!ch.spare || !ch.arena);
+	/* Who filled the arena may have been refused, else. */
+	CHECK(!ch.spare || !ch.arena || ending != LEAVE);
 	*entries += accepted;
 	free(ch.spare);
 	pthread_barrier_destroy(&ch.start);

@@ -166,7 +166,7 @@ inline receiver_look()
 	count = count / ENTRY - taken
 }
 
-/* prepare_to_wait_event() */
+/* prepare_to_wait() */
 inline join()
 {
 	lock(WAIT_LOCK);
@@ -182,23 +182,20 @@ inline join()
 /* umpsc_receiver_sleep() */
 inline receiver_sleep()
 {
-	do
-	:: true ->
-		if
-		:: twin == 1 ->
-			receiver_look();
-			join()
-		:: else ->
-			join();
-			receiver_look()
-		fi;
-		if
-		:: count || ended -> break
-		:: else
-		fi;
+	if
+	:: twin == 1 ->
+		receiver_look();
+		join()
+	:: else ->
+		join();
+		receiver_look()
+	fi;
+	if
+	:: count || ended
+	:: else ->
 		/* schedule() */
 		running
-	od;
+	fi;
 	/* finish_wait() */
 	lock(WAIT_LOCK);
 	load(WAITING, RELAXED, r);
