@@ -996,7 +996,7 @@ FIXTURE_VARIANT_ADD(path, sender_of_the_receiver)
 SWEEP_OF(MAKES(call_sender, rx, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1));
 FIXTURE_VARIANT_ADD(path, sender_of_the_receiver_after_the_last_one)
 SWEEP_OF(.meet = meet_end, .call = call_sender, .handle = HANDLE(rx), .ret = -1,
-	 .err = ESHUTDOWN, .least = 4);
+	 .err = ESHUTDOWN, .least = 3);
 
 static long call_channel(struct world *self, const struct path *variant)
 {
