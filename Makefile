@@ -26,7 +26,7 @@ TOOL_PROGRAMS += build/tools/umpsc-bench
 USER_DEPENDS := $(wildcard include/uapi/linux/*.h selftests/*.h selftests/*/*.h tools/demo/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: module modules_install programs selftests tools demo check check-debug mutants bench vm lint fetch clean help
+.PHONY: module modules_install programs selftests tools demo check check-debug soak mutants bench vm lint fetch clean help
 
 module: $(MODULE_DIR)/umpsc.ko
 
@@ -37,6 +37,7 @@ help:
 	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
 	@echo 'make check-debug   all tests on a 6.12 that watches itself, with faults injected, and on PREEMPT_RT'
 	@echo '                (built from Debian sources, about 10 minutes the first time)'
+	@echo 'make soak       both of these, three times (ROUNDS=...): two hours and a half where QEMU emulates'
 	@echo 'make bench      what a message costs, against pipes, sockets and queues, on both kernels'
 	@echo '                (NATIVE=1: on this one, in nanoseconds; PLOT=1: draw it; BENCH=...: options)'
 	@echo 'make mutants    break the module on purpose, and see the tests notice (MUTANTS=NAME...)'
@@ -103,6 +104,9 @@ check:
 
 check-debug:
 	@tools/check debug rt
+
+soak:
+	@tools/soak $(ROUNDS)
 
 mutants:
 	@tools/mutants $(MUTANTS)
