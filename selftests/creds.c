@@ -964,23 +964,6 @@ TEST_LONG(channel, memory_and_totals_go_back)
 	umpsc_batch_free(&b);
 }
 
-/* Objects of a slab cache in use; -1 where the kernel does not tell. */
-static long slab_objects(const char *cache)
-{
-	static char text[1 << 17];
-	char name[64];
-	long objects;
-	char *line;
-
-	umpsc_read_file("/proc/slabinfo", text, sizeof(text));
-	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-		if (sscanf(line, "%63s %ld", name, &objects) == 2 &&
-		    !strcmp(name, cache))
-			return objects;
-	}
-	return -1;
-}
-
 /* Every way in which what a send holds is given up; job->count: a deaf channel. */
 static bool job_send_in_all_ways(struct job *job)
 {
@@ -1014,11 +997,11 @@ static bool job_send_in_all_ways(struct job *job)
 TEST_LONG(channel, no_process_is_held_for_longer_than_its_message)
 {
 	const long children = 200;
-	long before, i;
+	long before, after, i;
 	struct job *job;
 	int rx, deaf;
 
-	before = slab_objects("pid");
+	before = umpsc_slab_objects("pid");
 	if (before < 0)
 		SKIP(return, "no slab cache named pid in /proc/slabinfo");
 	ASSERT_EQ(0, umpsc_private_with(&rx, &deaf, UMPSC_CREDS, 0, 0, NULL));
@@ -1029,7 +1012,7 @@ TEST_LONG(channel, no_process_is_held_for_longer_than_its_message)
 		ASSERT_TRUE(job_in_child(job, job_send_in_all_ways));
 	umpsc_model_send(&self->m, 9 * children, 60 * children);
 	/* While it is queued, its sender's pid is. */
-	EXPECT_LE(before + children * 3 / 4, slab_objects("pid"));
+	EXPECT_LE(before + children * 3 / 4, umpsc_slab_objects("pid"));
 	while (umpsc_recv(self->rx, buf, sizeof(buf), -1, 0, NULL, NULL) > 0)
 		;
 	self->m.messages = 0;
@@ -1037,8 +1020,9 @@ TEST_LONG(channel, no_process_is_held_for_longer_than_its_message)
 	self->m.received = self->m.sent;
 	self->m.received_bytes = self->m.sent_bytes;
 	/* Once RCU has let go of them. */
-	EXPECT_TRUE(UMPSC_UNTIL(slab_objects("pid") < before + children / 4))
-	TH_LOG("%ld pids before, %ld after", before, slab_objects("pid"));
+	EXPECT_TRUE(UMPSC_UNTIL((after = umpsc_slab_objects("pid")) <
+				before + children / 4))
+	TH_LOG("%ld pids before, %ld after", before, after);
 	close(rx);
 	close(deaf);
 }

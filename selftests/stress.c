@@ -5,8 +5,6 @@
  */
 #include "umpsc_race.h"
 
-#include <glob.h>
-
 /* ---- A million messages ----------------------------------------------------- */
 
 #define SENDERS 4
@@ -99,45 +97,13 @@ static bool received_bytes(struct received *r, const void *data, size_t len)
 	return true;
 }
 
-/* Each CPU, and KASAN, hold back some of what was freed: have them let go. */
-static void slab_shrink(void)
-{
-	glob_t caches;
-	size_t i;
-	int fd;
-
-	if (glob("/sys/kernel/slab/{kmalloc,umpsc}-*/shrink", GLOB_BRACE, NULL,
-		 &caches))
-		return;
-	for (i = 0; i < caches.gl_pathc; i++) {
-		fd = open(caches.gl_pathv[i], O_WRONLY | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		if (write(fd, "1", 1) != 1)
-			perror(caches.gl_pathv[i]);
-		close(fd);
-	}
-	globfree(&caches);
-}
-
-/* Sum of the objects in use in the caches that a channel's memory comes from. */
+/* Objects in use in the caches that a channel's memory comes from, or -1. */
 static long slab_objects(void)
 {
-	char line[512], name[64];
-	long sum = 0, active;
-	FILE *f;
+	long common = umpsc_slab_objects("kmalloc-*");
+	long own = umpsc_slab_objects("umpsc-*");
 
-	slab_shrink();
-	f = fopen("/proc/slabinfo", "re");
-	if (!f)
-		return -1;
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%63s %ld", name, &active) == 2 &&
-		    (!strncmp(name, "kmalloc-", 8) ||
-		     !strncmp(name, "umpsc-", 6)))
-			sum += active;
-	fclose(f);
-	return sum;
+	return common < 0 || own < 0 ? -1 : common + own;
 }
 
 /* Objects of unrelated work that come and go. */

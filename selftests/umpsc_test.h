@@ -24,6 +24,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
+#include <glob.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -441,6 +443,42 @@ static inline ssize_t umpsc_read_file(const char *path, char *buf, size_t size)
 	close(fd);
 	buf[n] = 0;
 	return n;
+}
+
+/*
+ * Objects in use in the slab caches whose names match @pattern, or -1 where the kernel
+ * does not tell.  What was freed, and held back by a CPU or by KASAN, is let go first.
+ */
+static inline long umpsc_slab_objects(const char *pattern)
+{
+	char path[128], line[512], name[64];
+	long objects, sum = -1;
+	glob_t caches;
+	size_t i;
+	FILE *f;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink", pattern);
+	if (!glob(path, 0, NULL, &caches)) {
+		for (i = 0; i < caches.gl_pathc; i++) {
+			fd = open(caches.gl_pathv[i], O_WRONLY | O_CLOEXEC);
+			if (fd < 0)
+				continue;
+			if (write(fd, "1", 1) != 1)
+				perror(caches.gl_pathv[i]);
+			close(fd);
+		}
+		globfree(&caches);
+	}
+	f = fopen("/proc/slabinfo", "re");
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%63s %ld", name, &objects) == 2 &&
+		    !fnmatch(pattern, name, 0))
+			sum = (sum < 0 ? 0 : sum) + objects;
+	fclose(f);
+	return sum;
 }
 
 /* What keeps the module loaded: how many files and nodes, or -1. */
