@@ -670,9 +670,9 @@ TEST_LONG(state, receiver_closed_while_another_thread_waits_goes_after_it)
 /* Waits for ERR or HUP, but looks the descriptor up again once it is woken. */
 static long poll_fn(void *arg)
 {
-	struct pollfd p = { .fd = *(int *)arg };
+	int events = umpsc_poll_for(*(int *)arg, 0, UMPSC_PATIENCE * 1000);
 
-	return poll(&p, 1, UMPSC_PATIENCE * 1000) == 1 ? p.revents : -1;
+	return events ? events : -1;
 }
 
 /* One that is polled counts until the poll is over. */
@@ -784,7 +784,6 @@ TEST_LONG(weak, actor_weak_unbounded_sender)
 {
 	int weak = ASSERT_FD(umpsc_downgrade(self->tx, 0));
 	int i, n, tx, own = 0, others = 0, status;
-	struct pollfd p = { .fd = self->rx, .events = POLLIN };
 	pid_t client;
 
 	client = fork();
@@ -797,7 +796,8 @@ TEST_LONG(weak, actor_weak_unbounded_sender)
 	}
 	drop(&self->tx);
 	for (;;) {
-		ASSERT_EQ(1, poll(&p, 1, UMPSC_PATIENCE * 1000));
+		ASSERT_LT(0, umpsc_poll_for(self->rx, POLLIN,
+					    UMPSC_PATIENCE * 1000));
 		n = next_number(self->rx);
 		if (n < 0) {
 			ASSERT_EQ(0, errno);

@@ -7,8 +7,12 @@
 
 #include <grp.h>
 #include <linux/capability.h>
+#include <sys/klog.h>
 #include <sys/prctl.h>
 #include <sys/sysmacros.h>
+
+/* syslog(2) */
+#define KLOG_READ_ALL 3
 
 #define NAME "nodes"
 #define OTHER "nodes-other"
@@ -349,9 +353,10 @@ TEST_LONG(node, every_other_name_is_einval)
 TEST_LONG(node, create_of_a_name_that_exists_is_eexist)
 {
 	struct umpsc_create_args args = create_args(NAME);
+	static char log[1 << 20];
 	struct stat before, after;
 	struct umpsc_info info;
-	int tx;
+	int tx, len;
 
 	ASSERT_EQ(0, umpsc_create(self->manager, &args));
 	ASSERT_EQ(0, stat(node_path(NAME), &before));
@@ -363,6 +368,10 @@ TEST_LONG(node, create_of_a_name_that_exists_is_eexist)
 	args.flags = UMPSC_STANDING;
 	args.limits.max_msgs = 1;
 	EXPECT_ERR(EEXIST, umpsc_create(self->manager, &args));
+	/* The driver core would refuse it as well, but not in silence. */
+	len = klogctl(KLOG_READ_ALL, log, sizeof(log));
+	ASSERT_LT(0, len);
+	EXPECT_EQ(NULL, memmem(log, len, "duplicate filename", 18));
 	EXPECT_UNCHANGED(tx, &info);
 	ASSERT_EQ(0, stat(node_path(NAME), &after));
 	EXPECT_EQ(before.st_mode, after.st_mode);

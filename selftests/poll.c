@@ -94,10 +94,9 @@ struct poller {
 static long poller_fn(void *arg)
 {
 	struct poller *p = arg;
-	struct pollfd pfd = { .fd = p->fd, .events = p->events };
-	int n = poll(&pfd, 1, UMPSC_PATIENCE * 1000);
+	int events = umpsc_poll_for(p->fd, p->events, UMPSC_PATIENCE * 1000);
 
-	return n == 1 ? pfd.revents : -1;
+	return events ? events : -1;
 }
 
 static bool poller_start(struct poller *p, int fd, short events)
@@ -1164,8 +1163,6 @@ TEST_LONG(limited, close_of_a_full_channel_is_err)
 /* A sender that waits for OUT and a receiver that waits for IN never both wait. */
 TEST_LONG(limited, sender_and_receiver_that_wait_for_each_other_go_on)
 {
-	struct pollfd out = { .fd = self->tx, .events = POLLOUT };
-	struct pollfd in = { .fd = self->rx, .events = POLLIN };
 	int i, status, n = 0;
 	pid_t child = fork();
 	char byte;
@@ -1178,7 +1175,8 @@ TEST_LONG(limited, sender_and_receiver_that_wait_for_each_other_go_on)
 				continue;
 			}
 			if (errno != ENOBUFS ||
-			    poll(&out, 1, UMPSC_PATIENCE * 1000) != 1)
+			    umpsc_poll_for(self->tx, POLLOUT,
+					   UMPSC_PATIENCE * 1000) <= 0)
 				_exit(1);
 		}
 		_exit(0);
@@ -1189,7 +1187,8 @@ TEST_LONG(limited, sender_and_receiver_that_wait_for_each_other_go_on)
 			continue;
 		}
 		ASSERT_EQ(EAGAIN, errno);
-		ASSERT_EQ(1, poll(&in, 1, UMPSC_PATIENCE * 1000))
+		ASSERT_LT(0, umpsc_poll_for(self->rx, POLLIN,
+					    UMPSC_PATIENCE * 1000))
 		TH_LOG("after %d messages", n);
 	}
 	status = umpsc_wait_child(child);

@@ -58,13 +58,12 @@ static void receive_once(struct racer *r)
 /* Waits for events k of fd, by the epoll other or, where that is -1, by poll(). */
 static void poll_once(struct racer *r)
 {
-	struct pollfd p = { .fd = r->fd, .events = r->k };
 	struct epoll_event event;
 	long before = waits();
 
 	if (r->other < 0) {
-		r->ret = poll(&p, 1, UMPSC_PATIENCE * 1000);
-		r->err = p.revents;
+		r->err = umpsc_poll_for(r->fd, r->k, UMPSC_PATIENCE * 1000);
+		r->ret = r->err > 0;
 	} else {
 		r->ret = epoll_wait(r->other, &event, 1, UMPSC_PATIENCE * 1000);
 		r->err = event.events;

@@ -548,17 +548,30 @@ static inline int umpsc_take_fd(int sock)
 	return fd;
 }
 
-/* Every event that there is on @fd within @timeout_ms, or -1. */
-static inline int umpsc_poll(int fd, int timeout_ms)
+/*
+ * What there is of @events, and of what is always told, on @fd within @timeout_ms; -1
+ * on an error.  A poll() that waits to the end looks once more then, and what it finds is
+ * none: nobody woke it.
+ */
+static inline int umpsc_poll_for(int fd, short events, int timeout_ms)
 {
-	struct pollfd p = {
-		.fd = fd,
-		.events = POLLIN | POLLPRI | POLLOUT | POLLRDHUP | POLLRDNORM |
-			  POLLRDBAND | POLLWRNORM | POLLWRBAND,
-	};
+	__u64 end = umpsc_now_ns() + timeout_ms * 1000000ULL;
+	struct pollfd p = { .fd = fd, .events = events };
 	int ret = poll(&p, 1, timeout_ms);
 
-	return ret < 0 ? -1 : p.revents;
+	if (ret < 0)
+		return -1;
+	return timeout_ms && umpsc_now_ns() >= end ? 0 : p.revents;
+}
+
+/* The same, of every event. */
+static inline int umpsc_poll(int fd, int timeout_ms)
+{
+	return umpsc_poll_for(fd,
+			      POLLIN | POLLPRI | POLLOUT | POLLRDHUP |
+				      POLLRDNORM | POLLRDBAND | POLLWRNORM |
+				      POLLWRBAND,
+			      timeout_ms);
 }
 
 static inline void umpsc_expect_poll(struct __test_metadata *_metadata,
@@ -985,7 +998,8 @@ static inline void umpsc_expect_end(struct __test_metadata *_metadata, int line,
 	unsigned char buf[64];
 	__u64 used, need;
 
-	EXPECT_EQ(0, umpsc_recv(fd, buf, sizeof(buf), 1, 0, &used, &need))
+	/* Else read() would wait. */
+	ASSERT_EQ(0, umpsc_recv(fd, buf, sizeof(buf), 1, 0, &used, &need))
 	{
 		TH_LOG("... line %d: %s", line, strerror(errno));
 	}
