@@ -561,9 +561,10 @@ TEST_LONG(race, end_never_overtakes_a_message)
 		how = self->race.rounds % 4;
 		race_go(&self->race);
 		for (n = 0;; n += ret) {
-			if (how > 1)
-				ASSERT_LT(0, umpsc_poll(rx, UMPSC_PATIENCE *
-								    1000));
+			if (how > 1) {
+				ret = umpsc_poll(rx, UMPSC_PATIENCE * 1000);
+				ASSERT_LT(0, ret);
+			}
 			ret = how % 2 ?
 				      read(rx, buf, sizeof(buf)) :
 				      umpsc_recv(rx, buf, sizeof(buf), 1,
