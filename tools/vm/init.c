@@ -32,12 +32,16 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NORETURN __attribute__((noreturn))
 
 #define DEBUG_EXIT_PORT 0xf4
 #define DEBUG_EXIT_FAILED 0x3f
+
+/* For what is left in the pipes of a command once all that it began has ended. */
+#define DRAIN_SECONDS 60
 
 struct config {
 	const char *nonce;
@@ -306,6 +310,7 @@ static int command_run(void)
 {
 	static struct pump pumps[2];
 	int pipes[2][2], status, tty, i;
+	struct timespec end;
 	pid_t pid;
 
 	if (conf.interactive) {
@@ -342,8 +347,11 @@ static int command_run(void)
 	/* What the command left behind would hold the pipes open. */
 	kill(-1, SIGKILL);
 	reap_until(0);
+	/* A kernel that lost a file of theirs holds them open for ever. */
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += DRAIN_SECONDS;
 	for (i = 0; i < 2; i++)
-		pthread_join(pumps[i].thread, NULL);
+		pthread_timedjoin_np(pumps[i].thread, NULL, &end);
 	return status;
 }
 
