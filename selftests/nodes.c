@@ -350,6 +350,25 @@ TEST_LONG(node, every_other_name_is_einval)
 	EXPECT_EQ(0, access(UMPSC_NODE, F_OK));
 }
 
+TEST_LONG(node, files_of_a_node_have_no_offset)
+{
+	struct umpsc_create_args args = create_args(NAME);
+	char byte = 'x';
+	int rx, tx;
+
+	ASSERT_EQ(0, umpsc_create(self->manager, &args));
+	tx = ASSERT_FD(umpsc_open(NAME, O_WRONLY));
+	rx = ASSERT_FD(umpsc_open(NAME, O_RDONLY));
+	EXPECT_ERR(ESPIPE, pwrite(tx, &byte, 1, 0));
+	EXPECT_ERR(ESPIPE, lseek(tx, 0, SEEK_CUR));
+	EXPECT_WRITE(tx, "kept");
+	EXPECT_ERR(ESPIPE, pread(rx, &byte, 1, 0));
+	EXPECT_ERR(ESPIPE, lseek(rx, 0, SEEK_SET));
+	EXPECT_TEXT(rx, "kept");
+	close(tx);
+	close(rx);
+}
+
 TEST_LONG(node, create_of_a_name_that_exists_is_eexist)
 {
 	struct umpsc_create_args args = create_args(NAME);
