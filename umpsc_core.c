@@ -109,7 +109,8 @@
  *	full arena begins anew instead.
  *	A channel keeps a spare or an arena: a receive puts no spare beside an arena, and
  *	takes out the one that it finds there.  Who fills an arena publishes what is cut
- *	from it, so whoever receives that sees the arena, or that it is gone:
+ *	from it, so whoever receives that sees the arena, or that it is gone; where that
+ *	send fails, both may stay until the next send or receive:
  *
  *	receive					sender
  *	  no arena seen: put the spare		  fill the arena; publish
@@ -1358,7 +1359,7 @@ static inline void umpsc_spare_free(struct umpsc_channel *ch)
 		umpsc_run_dealloc(ch, run);
 }
 
-/* SPARE, ARENA: nobody will receive, and so nobody send, any more. */
+/* SPARE, ARENA: let go of both.  Whoever still sends or receives may make new ones. */
 static void umpsc_spare_drop(struct umpsc_channel *ch)
 {
 	umpsc_spare_free(ch);
@@ -2817,7 +2818,7 @@ static int umpsc_take_batch(struct umpsc_channel *ch, struct umpsc_take *t,
 /**
  * umpsc_recv_begin - receive a packed batch: peek and copy (Tokio: recv_many)
  * @ch: the channel; the caller is its receiver
- * @t: what is about to be taken; out, also on an error
+ * @t: what is about to be taken; out, t->used and t->need also on an error
  * @to: the buffer
  * @max: most messages, above 0
  * @nowait: do not wait for a message

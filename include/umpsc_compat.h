@@ -17,6 +17,11 @@
 #error "umpsc needs a 64-bit kernel (32-bit programs are fine)"
 #endif
 
+/* SPARE: an xchg() and a plain store of one word never fall into each other. */
+#ifndef CONFIG_ARCH_SUPPORTS_ATOMIC_RMW
+#error "umpsc needs a machine that has an atomic exchange"
+#endif
+
 /* struct device_type's devnode() takes a const device since 6.2. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 #define UMPSC_DEVNODE_CONST
