@@ -588,9 +588,11 @@ TEST_LONG(race, end_never_overtakes_a_message)
 	TH_LOG("%u rounds", self->race.rounds);
 }
 
-static void just_close(struct racer *r)
+/* And what the weak sender other says then. */
+static void close_and_poll(struct racer *r)
 {
 	r->ret = close(r->fd);
+	r->err = umpsc_poll(r->other, 0);
 }
 
 TEST_LONG(race, upgrade_or_the_last_drop_exactly_one_wins)
@@ -600,17 +602,20 @@ TEST_LONG(race, upgrade_or_the_last_drop_exactly_one_wins)
 	struct umpsc_info info;
 	bool from_rx;
 
-	ASSERT_TRUE(race_begin(&self->race, r, 1, just_close));
+	ASSERT_TRUE(race_begin(&self->race, r, 1, close_and_poll));
 	while (race_next(&self->race)) {
 		ASSERT_EQ(0,
 			  umpsc_private_with(&rx, &tx, 0, O_NONBLOCK, 0, NULL));
 		weak = ASSERT_FD(umpsc_downgrade(tx, 0));
 		r[0].fd = tx;
+		r[0].other = weak;
 		from_rx = self->race.rounds % 2;
 		race_go(&self->race);
 		up = from_rx ? umpsc_sender(rx, 0) : umpsc_upgrade(weak, 0);
 		race_wait(&self->race);
 		race_was(&self->race, up >= 0);
+		/* If it was zero for a moment, it is for ever. */
+		ASSERT_EQ(up >= 0 ? 0 : POLLHUP, r[0].err);
 		if (up >= 0) {
 			won++;
 			ASSERT_EQ(0, umpsc_info(weak, &info));
