@@ -1121,6 +1121,26 @@ TEST_LONG(limited, half_wakes_a_refused_sender)
 	close(ep);
 }
 
+/* Nobody polls after the refusal, which is a look of its own. */
+TEST_LONG(limited, half_is_an_edge_after_a_refusal)
+{
+	int ep = ASSERT_FD(epoll_on(self->tx, EPOLLOUT | EPOLLET));
+	int i;
+
+	EXPECT_EQ(EPOLLOUT, epoll_events(ep, 0));
+	for (i = 0; i < variant->fill; i++)
+		EXPECT_WRITE(self->tx, "x");
+	EXPECT_ERR(ENOBUFS, write(self->tx, "x", 1));
+	for (i = variant->fill; i > variant->half + 1; i--) {
+		ASSERT_TRUE(take(self->rx));
+		EXPECT_EQ(0, epoll_events(ep, 0));
+	}
+	ASSERT_TRUE(take(self->rx));
+	EXPECT_EQ(EPOLLOUT, epoll_events(ep, 0));
+	EXPECT_EQ(0, epoll_events(ep, 0));
+	close(ep);
+}
+
 TEST_LONG(limited, read_of_the_last_byte_makes_room)
 {
 	struct poller p = {};
