@@ -263,6 +263,41 @@ TEST_LONG(race, last_drop_against_a_receive_that_is_about_to_wait)
 	TH_LOG("%u rounds", self->race.rounds);
 }
 
+/* One message, or the end, without waiting for either. */
+static void receive_until(struct racer *r)
+{
+	do {
+		errno = 0;
+		r->ret = receive_one(r->fd, r->k);
+		r->err = errno;
+	} while (r->err == EAGAIN);
+}
+
+TEST_LONG(race, last_drop_against_a_receive_that_does_not_wait)
+{
+	struct racer *r = self->racers;
+	int rx, tx;
+
+	ASSERT_TRUE(race_begin(&self->race, r, 1, receive_until));
+	while (race_next(&self->race)) {
+		ASSERT_EQ(0,
+			  umpsc_private_with(&rx, &tx, 0, O_NONBLOCK, 0, NULL));
+		r[0].fd = rx;
+		r[0].k = self->race.rounds / 2;
+		race_go(&self->race);
+		if (self->race.rounds % 2)
+			ASSERT_EQ(1, write(tx, "x", 1));
+		close(tx);
+		race_wait(&self->race);
+		ASSERT_EQ(self->race.rounds % 2, r[0].ret);
+		ASSERT_EQ(0, r[0].err);
+		EXPECT_END(rx);
+		close(rx);
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds", self->race.rounds);
+}
+
 TEST_LONG(race, last_drop_against_polls_that_are_about_to_wait)
 {
 	struct racer *r = self->racers;
