@@ -238,14 +238,17 @@ TEST_LONG(race, close_against_a_receive_that_is_about_to_wait)
 	TH_LOG("%u rounds", self->race.rounds);
 }
 
-TEST_LONG(race, last_drop_against_a_receive_that_is_about_to_wait)
+/* The last drop, in half of the rounds right behind a message, against @fn of a receiver. */
+static void last_drop(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(race) * self, void (*fn)(struct racer *r),
+		      __u32 flags)
 {
 	struct racer *r = self->racers;
 	int rx, tx;
 
-	ASSERT_TRUE(race_begin(&self->race, r, 1, receive_once));
+	ASSERT_TRUE(race_begin(&self->race, r, 1, fn));
 	while (race_next(&self->race)) {
-		ASSERT_EQ(0, umpsc_private(&rx, &tx));
+		ASSERT_EQ(0, umpsc_private_with(&rx, &tx, 0, flags, 0, NULL));
 		r[0].fd = rx;
 		r[0].k = self->race.rounds / 2;
 		race_go(&self->race);
@@ -263,39 +266,26 @@ TEST_LONG(race, last_drop_against_a_receive_that_is_about_to_wait)
 	TH_LOG("%u rounds", self->race.rounds);
 }
 
+TEST_LONG(race, last_drop_against_a_receive_that_is_about_to_wait)
+{
+	last_drop(_metadata, self, receive_once, 0);
+}
+
 /* One message, or the end, without waiting for either. */
 static void receive_until(struct racer *r)
 {
+	r->waited = false;
 	do {
 		errno = 0;
 		r->ret = receive_one(r->fd, r->k);
 		r->err = errno;
+		r->waited |= r->err == EAGAIN;
 	} while (r->err == EAGAIN);
 }
 
 TEST_LONG(race, last_drop_against_a_receive_that_does_not_wait)
 {
-	struct racer *r = self->racers;
-	int rx, tx;
-
-	ASSERT_TRUE(race_begin(&self->race, r, 1, receive_until));
-	while (race_next(&self->race)) {
-		ASSERT_EQ(0,
-			  umpsc_private_with(&rx, &tx, 0, O_NONBLOCK, 0, NULL));
-		r[0].fd = rx;
-		r[0].k = self->race.rounds / 2;
-		race_go(&self->race);
-		if (self->race.rounds % 2)
-			ASSERT_EQ(1, write(tx, "x", 1));
-		close(tx);
-		race_wait(&self->race);
-		ASSERT_EQ(self->race.rounds % 2, r[0].ret);
-		ASSERT_EQ(0, r[0].err);
-		EXPECT_END(rx);
-		close(rx);
-	}
-	ASSERT_TRUE(race_end(&self->race, r));
-	TH_LOG("%u rounds", self->race.rounds);
+	last_drop(_metadata, self, receive_until, O_NONBLOCK);
 }
 
 TEST_LONG(race, last_drop_against_polls_that_are_about_to_wait)
