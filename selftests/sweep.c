@@ -38,7 +38,6 @@ static unsigned char in[HUGE + ROOM] __attribute__((aligned(8)));
 
 /* ---- Faults ------------------------------------------------------------- */
 
-#define FAIL_NTH "/proc/thread-self/fail-nth"
 #define DEBUGFS "/sys/kernel/debug/"
 
 static bool write_string(const char *path, const char *string)
@@ -317,7 +316,7 @@ FIXTURE_SETUP(path)
 	world->other = -1;
 	world->made = -1;
 	world->epoll = -1;
-	world->faults = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	world->faults = open(UMPSC_FAIL_NTH, O_RDWR | O_CLOEXEC);
 	if (world->faults < 0)
 		SKIP(return, NO_FAULTS);
 	ASSERT_TRUE(faults_set_up());
@@ -1690,7 +1689,7 @@ UMPSC_VARIANT(.params = "channels=one,two:standing mode=0600", .nodes = 3);
 
 FIXTURE_SETUP(load)
 {
-	self->faults = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	self->faults = open(UMPSC_FAIL_NTH, O_RDWR | O_CLOEXEC);
 	if (self->faults < 0)
 		SKIP(return, NO_FAULTS);
 	ASSERT_TRUE(faults_set_up());

@@ -97,6 +97,9 @@ static void __attribute__((constructor)) umpsc_stretch_timeouts(void)
 
 #define UMPSC_NODE "/dev/umpsc"
 
+/* There where the kernel injects faults; it then checks much else, and is slow. */
+#define UMPSC_FAIL_NTH "/proc/thread-self/fail-nth"
+
 /* What poll() says of each handle. */
 #define UMPSC_POLL_IN (POLLIN | POLLRDNORM)
 #define UMPSC_POLL_HUP (POLLHUP | POLLRDHUP)
