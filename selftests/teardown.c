@@ -15,6 +15,7 @@
 
 FIXTURE(teardown)
 {
+	struct umpsc_limits_saved saved;
 	struct umpsc_query before;
 	int manager;
 	int rx;
@@ -23,6 +24,8 @@ FIXTURE(teardown)
 
 FIXTURE_SETUP(teardown)
 {
+	ASSERT_TRUE(umpsc_limits_save(&self->saved));
+	ASSERT_TRUE(umpsc_limit_where_slow());
 	self->manager = ASSERT_FD(umpsc_open_manager());
 	ASSERT_EQ(0, umpsc_query(self->manager, &self->before));
 	self->rx = -1;
@@ -36,6 +39,7 @@ FIXTURE_TEARDOWN(teardown)
 	if (self->tx >= 0)
 		close(self->tx);
 	close(self->manager);
+	EXPECT_TRUE(umpsc_limits_restore(&self->saved));
 }
 
 /* A thread of real time that sleeps and measures how late it is, on one CPU. */

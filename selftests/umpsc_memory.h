@@ -97,6 +97,16 @@ static inline bool umpsc_limits_restore(const struct umpsc_limits_saved *saved)
 	return good;
 }
 
+/*
+ * A lower "max_bytes", where each page that is allocated is checked, and takes as long
+ * as ten: to fill half of the memory, and to free that, would take minutes.
+ */
+static inline bool umpsc_limit_where_slow(void)
+{
+	return access(UMPSC_FAIL_NTH, F_OK) ||
+	       umpsc_limit_set("max_bytes", 96 << 20);
+}
+
 /* ---- Memory cgroups -------------------------------------------------------- */
 
 /* Makes cgroup @name; @max: memory.max, or NULL. */
