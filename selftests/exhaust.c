@@ -34,52 +34,57 @@ struct other {
 
 #define PAGE 4096
 
-static void touch(unsigned char *from, size_t len)
-{
-	size_t i;
+/* Each page has its place in it, and how often it was touched. */
+struct page {
+	size_t place;
+	size_t touched;
+	unsigned char rest[PAGE - 2 * sizeof(size_t)];
+};
 
-	for (i = 0; i < len; i += PAGE)
-		*(size_t *)(from + i) = i + 1;
+/* Touches page @i, @again or for the first time; whether it is as it was left. */
+static bool touch(struct page *all, size_t i, bool again)
+{
+	bool same = again ? all[i].touched && all[i].place == i :
+			    !all[i].touched;
+
+	all[i].place = i;
+	all[i].touched++;
+	return same;
 }
 
-static bool is_touched(const unsigned char *from, size_t len)
-{
-	size_t i;
-
-	for (i = 0; i < len; i += PAGE)
-		if (*(const size_t *)(from + i) != i + 1)
-			return false;
-	return true;
-}
-
-/* Holds 60 % of RAM, grows to 64 % bit by bit, and to 68 % when told to finish. */
+/*
+ * Holds 60 % of RAM, goes on to touch it all, over and over, and grows to 64 % bit by
+ * bit; and to 68 % when told to finish.
+ */
 static int other_main(int ready, int finish)
 {
-	const size_t ram = umpsc_meminfo("MemTotal") / PAGE * PAGE;
-	size_t held = ram / 100 * 60 / PAGE * PAGE;
-	unsigned char *all = mmap(NULL, ram, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-				  -1, 0);
+	const size_t ram = umpsc_meminfo("MemTotal") / PAGE;
+	size_t held = 0, at = 0, step;
+	struct page *all = mmap(NULL, ram * PAGE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+				0);
 	struct pollfd told = { .fd = finish, .events = POLLIN };
-	bool finishing = false;
-	size_t i;
+	bool finishing = false, same = true;
 
 	if (all == MAP_FAILED)
 		return 1;
-	touch(all, held);
+	for (; held < ram / 100 * 60; held++)
+		same &= touch(all, held, false);
 	if (write(ready, "r", 1) != 1)
 		return 2;
 	while (held < ram / 100 * 68) {
 		if (!finishing && poll(&told, 1, 20) == 1)
 			finishing = true;
-		if (finishing || held < ram / 100 * 64) {
-			touch(all, 8 * MIB);
-			for (i = 0; i < MIB; i += PAGE)
-				*(size_t *)(all + held + i) = held + i + 1;
-			held += MIB;
-		}
+		/* 8 MiB of what is held, and a quarter of one of what is new. */
+		for (step = 0; step < 8 * MIB / PAGE; step++, at++)
+			same &= touch(all, at % held, true);
+		if (finishing || held < ram / 100 * 64)
+			for (step = 0; step < MIB / 4 / PAGE; step++, held++)
+				same &= touch(all, held, false);
 	}
-	return is_touched(all, held) ? 0 : 3;
+	for (at = 0; at < held; at++)
+		same &= touch(all, at, true);
+	return same ? 0 : 3;
 }
 
 static void other_start(struct __test_metadata *_metadata, struct other *other)
@@ -251,6 +256,9 @@ TEST_LONG(exhaust, endless_sender_ends_in_an_error_and_nobody_else_does)
 		TH_LOG("sender %d: %s", i, strerror(self->err[i]));
 	}
 	umpsc_log_memory(_metadata, "exhausted");
+	if (variant->who == CGROUP)
+		TH_LOG("exhausted: %lld bytes of the cgroup",
+		       umpsc_cgroup_current(GROUP));
 	if (variant->other) {
 		ASSERT_EQ(1, write(other.finish, "f", 1));
 		EXPECT_EQ(0, umpsc_wait_child(other.pid));
@@ -266,8 +274,11 @@ TEST_LONG(exhaust, endless_sender_ends_in_an_error_and_nobody_else_does)
 	expect_drained(_metadata, self->rx, self->sent, senders);
 	EXPECT_TRUE(UMPSC_UNTIL(umpsc_memory_held(self->manager) <=
 				held + PAGE * 2));
-	if (variant->who == CGROUP)
+	if (variant->who == CGROUP) {
 		EXPECT_TRUE(UMPSC_UNTIL(umpsc_cgroup_current(GROUP) < MIB));
+		TH_LOG("after: %lld bytes of the cgroup",
+		       umpsc_cgroup_current(GROUP));
+	}
 	umpsc_log_memory(_metadata, "after");
 }
 

@@ -31,6 +31,7 @@ FIXTURE_SETUP(memory)
 {
 	struct rlimit files = { .rlim_cur = 1 << 14, .rlim_max = 1 << 14 };
 
+	umpsc_log_memory(_metadata, "before");
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
 	ASSERT_TRUE(umpsc_limits_save(&self->saved));
 	self->manager = ASSERT_FD(umpsc_open_manager());
@@ -58,6 +59,7 @@ FIXTURE_TEARDOWN(memory)
 	close(self->manager);
 	EXPECT_TRUE(umpsc_cgroup_remove(GROUP_A));
 	EXPECT_TRUE(umpsc_cgroup_remove(GROUP_B));
+	umpsc_log_memory(_metadata, "after");
 }
 
 /* A message of @len bytes is refused with @err, counted, and nothing else happens. */
@@ -290,6 +292,30 @@ TEST_LONG(memory, user_quota_is_used_up_and_not_exceeded)
 	EXPECT_DRAINED(4000, 0, info.sent);
 }
 
+TEST_LONG(memory, quota_charged_ahead_on_another_cpu_can_be_used)
+{
+	struct umpsc_info info;
+	int cpu;
+
+	ASSERT_TRUE(umpsc_limit_set("max_user_bytes", MIB));
+	UMPSC_CHILD({
+		ASSERT_TRUE(umpsc_become(USER, USER));
+		/* Each CPU has something ahead, and the last one gets all of it. */
+		for (cpu = sysconf(_SC_NPROCESSORS_ONLN) - 1; cpu >= 0; cpu--) {
+			ASSERT_TRUE(umpsc_run_on(cpu));
+			fill_index(0, 4000);
+			ASSERT_EQ(4000, write(self->tx, data, 4000));
+			EXPECT_DRAINED(4000, 0, 1);
+		}
+		send_until_refused(self->tx, 4000, 0);
+		EXPECT_EQ(EDQUOT, errno);
+	});
+	ASSERT_EQ(0, umpsc_info(self->tx, &info));
+	EXPECT_GE(MIB, info.memory);
+	EXPECT_LT(MIB - 2 * 8192, info.memory);
+	EXPECT_DRAINED(4000, 0, info.messages);
+}
+
 static bool drop_cap_sys_resource(void)
 {
 	struct __user_cap_header_struct header = {
@@ -417,30 +443,39 @@ TEST_LONG(memory, growth_stops_at_the_reserve)
 
 TEST_LONG(memory, cgroup_at_its_limit_is_enomem_and_nobody_is_killed)
 {
+	/* The second is refused with a part of its pages allocated. */
+	static const size_t lens[] = { 4000, 60000 };
 	long long kills = umpsc_oom_kills();
 	struct umpsc_info info;
+	__u64 sent = 0;
+	size_t i;
 	bool freed;
 
 	ASSERT_TRUE(umpsc_cgroup_make(GROUP_A, "16M"));
-	UMPSC_CHILD({
-		ASSERT_TRUE(umpsc_cgroup_enter(GROUP_A));
-		/* Nothing more: in a full cgroup any other charge is too much. */
-		send_until_refused(self->tx, 4000, 0);
-		EXPECT_EQ(ENOMEM, errno);
-	});
-	EXPECT_LT(12 * (long long)MIB, umpsc_cgroup_current(GROUP_A));
-	EXPECT_EQ(kills, umpsc_oom_kills());
-	ASSERT_EQ(0, umpsc_info(self->tx, &info));
-	EXPECT_LT(0, info.refused_memory);
-	EXPECT_LT(1 * MIB, info.memory);
-	EXPECT_GE(16 * MIB, info.memory);
-	/* Others are not in it. */
-	fill_index(info.sent, 4000);
-	EXPECT_EQ(4000, write(self->tx, data, 4000));
-	EXPECT_DRAINED(4000, 0, info.sent + 1);
-	freed = UMPSC_UNTIL(umpsc_cgroup_current(GROUP_A) < (long long)MIB);
-	EXPECT_TRUE(freed)
-	TH_LOG("%lld", umpsc_cgroup_current(GROUP_A));
+	for (i = 0; i < ARRAY_SIZE(lens); i++) {
+		UMPSC_CHILD({
+			ASSERT_TRUE(umpsc_cgroup_enter(GROUP_A));
+			/* Nothing more: in a full cgroup any other charge is too much. */
+			send_until_refused(self->tx, lens[i], 0);
+			EXPECT_EQ(ENOMEM, errno);
+		});
+		EXPECT_LT(12 * (long long)MIB, umpsc_cgroup_current(GROUP_A));
+		EXPECT_EQ(kills, umpsc_oom_kills());
+		ASSERT_EQ(0, umpsc_info(self->tx, &info));
+		EXPECT_EQ(i + 1, info.refused_memory);
+		EXPECT_LT(1 * MIB, info.memory);
+		EXPECT_GE(16 * MIB, info.memory);
+		/* Others are not in it. */
+		fill_index(info.sent - sent, lens[i]);
+		EXPECT_EQ(lens[i], write(self->tx, data, lens[i]));
+		EXPECT_DRAINED(lens[i], 0, info.sent - sent + 1);
+		sent = info.sent + 1;
+		freed = UMPSC_UNTIL(umpsc_cgroup_current(GROUP_A) <
+				    (long long)MIB);
+		EXPECT_TRUE(freed);
+		TH_LOG("%lld bytes of the cgroup are left",
+		       umpsc_cgroup_current(GROUP_A));
+	}
 }
 
 /* In a child in @group: a message of @len bytes to each of @n channels. */

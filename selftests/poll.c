@@ -622,12 +622,9 @@ TEST_LONG(channel, thousand_sends_wake_who_waits_once)
 	int i, k, sent, wakings;
 	struct umpsc_thread t;
 	bool tracing;
-	cpu_set_t one;
 
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
 	/* The thread inherits it. */
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	ASSERT_TRUE(umpsc_run_on(sched_getcpu()));
 	fcntl(self->rx, F_SETFL, 0);
 	w.ep = ASSERT_FD(epoll_on(self->rx, EPOLLIN));
 	for (k = 0; k < ARRAY_SIZE(syscalls); k++) {
@@ -843,11 +840,8 @@ TEST_LONG(channel, epoll_exclusive_two_sends_wake_two)
 	struct sched_param other = {};
 	struct umpsc_thread t[2];
 	int ep[2], i, ret[2];
-	cpu_set_t one;
 
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	ASSERT_TRUE(umpsc_run_on(sched_getcpu()));
 	for (i = 0; i < 2; i++) {
 		ep[i] = ASSERT_FD(epoll_on(self->rx, EPOLLIN | EPOLLEXCLUSIVE));
 		ASSERT_TRUE(epoller_start(&t[i], &ep[i]));

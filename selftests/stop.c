@@ -60,15 +60,6 @@ static void set_nonblock(int fd)
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
-static bool pin(int cpu)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	return !sched_setaffinity(0, sizeof(one), &one);
-}
-
 /* ---- Stopped in the middle of large messages ---------------------------------- */
 
 /* The first word of a message: whose it is, 2 for the test's own, and his how-manieth. */
@@ -209,7 +200,7 @@ static int preempt(struct shared *shared)
 	struct sched_param fifo = { .sched_priority = 50 };
 	__u64 seed = umpsc_now_ns(), until;
 
-	if (!pin(1) || sched_setscheduler(0, SCHED_FIFO, &fifo))
+	if (!umpsc_run_on(1) || sched_setscheduler(0, SCHED_FIFO, &fifo))
 		return 1;
 	while (!shared->stop) {
 		usleep(500 + umpsc_random(&seed) % 4000);
@@ -249,9 +240,10 @@ TEST_LONG(channel, preempted_sender_delays_nobody)
 			continue;
 		if (i)
 			_exit(preempt(self->shared));
-		_exit(pin(1) ? send_large(self->tx, 0, self->shared) : 1);
+		_exit(!umpsc_run_on(1) ||
+		      send_large(self->tx, 0, self->shared));
 	}
-	ASSERT_TRUE(pin(0));
+	ASSERT_TRUE(umpsc_run_on(0));
 	stop = umpsc_now_ns() + UMPSC_PATIENCE * 1000000000ULL;
 	while (hits < PREEMPTED) {
 		turn = self->shared->turn[0];
@@ -279,7 +271,7 @@ static int receive_large(int rx, struct shared *shared)
 	long ret = 1;
 	int n;
 
-	if (!pin(1) || !buf)
+	if (!umpsc_run_on(1) || !buf)
 		return 1;
 	for (n = 0; ret > 0; n++) {
 		shared->turn[0]++;
@@ -310,7 +302,7 @@ TEST_LONG(channel, preempted_receiver_delays_no_sender_and_no_close)
 			_exit(i ? preempt(self->shared) :
 				  receive_large(self->rx, self->shared));
 	}
-	ASSERT_TRUE(pin(0));
+	ASSERT_TRUE(umpsc_run_on(0));
 	stop = umpsc_now_ns() + UMPSC_PATIENCE * 1000000000ULL;
 	while (!closed) {
 		turn = self->shared->turn[0];

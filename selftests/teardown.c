@@ -26,6 +26,7 @@ FIXTURE_SETUP(teardown)
 {
 	ASSERT_TRUE(umpsc_limits_save(&self->saved));
 	ASSERT_TRUE(umpsc_limit_where_slow());
+	umpsc_log_memory(_metadata, "before");
 	self->manager = ASSERT_FD(umpsc_open_manager());
 	ASSERT_EQ(0, umpsc_query(self->manager, &self->before));
 	self->rx = -1;
@@ -40,6 +41,7 @@ FIXTURE_TEARDOWN(teardown)
 		close(self->tx);
 	close(self->manager);
 	EXPECT_TRUE(umpsc_limits_restore(&self->saved));
+	umpsc_log_memory(_metadata, "after");
 }
 
 /* A thread of real time that sleeps and measures how late it is, on one CPU. */
@@ -56,12 +58,8 @@ static long watch_fn(void *arg)
 	struct sched_param fifo = { .sched_priority = 50 };
 	struct watch *w = arg;
 	__u64 start, late;
-	cpu_set_t set;
 
-	CPU_ZERO(&set);
-	CPU_SET(w->cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set) ||
-	    sched_setscheduler(0, SCHED_FIFO, &fifo))
+	if (!umpsc_run_on(w->cpu) || sched_setscheduler(0, SCHED_FIFO, &fifo))
 		return -1;
 	w->ready = true;
 	while (!w->stop) {

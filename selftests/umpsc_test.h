@@ -1044,6 +1044,16 @@ static inline bool umpsc_wait_asleep(pid_t tid, long nr)
 	return UMPSC_UNTIL(umpsc_is_asleep(tid, nr));
 }
 
+/* The calling thread stays on @cpu. */
+static inline bool umpsc_run_on(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	return !sched_setaffinity(0, sizeof(one), &one);
+}
+
 /* Waits until a child has exited, at most UMPSC_PATIENCE: its status, or -1. */
 static inline int umpsc_wait_child(pid_t pid)
 {
