@@ -19,9 +19,14 @@
  *	rx_lock			one receive at a time; held while it copies to the user
  *	  q.lock		raw, interrupts off: the queue, the senders' counts, the life
  *	arena_lock		raw: cutting runs from the arena
+ *	umpsc_accounts_lock	raw: who is charged how much; nothing is taken inside
  *	rx_wait.lock		the wait queues' own; nothing is taken inside
  *	tx_wait.lock
  *	Nothing is allocated, freed, copied or woken under q.lock.
+ *
+ *	A message like the last one costs its sender two locked instructions: it takes
+ *	the spare, and q.lock.  It costs the receiver three: rx_lock, its release, and
+ *	q.lock, under which all is fetched that was sent.  tools/bench/profile shows them.
  *
  * Two words decide everything
  *	The state word (in the queue): closed, and messages accepted.  Written under
