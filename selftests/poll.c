@@ -590,7 +590,7 @@ static int trace_wakings_end(void)
 	return n;
 }
 
-/* Waits in one of three ways, until there is something. */
+/* Waits in one of four ways, until there is something. */
 struct waiter {
 	long syscall;
 	int rx;
@@ -600,8 +600,13 @@ struct waiter {
 static long waiter_fn(void *arg)
 {
 	struct waiter *w = arg;
-	unsigned char byte;
+	unsigned char byte, record[64];
 
+	if (w->syscall == SYS_ioctl)
+		return umpsc_recv(w->rx, record, sizeof(record), 1,
+				  UMPSC_NO_DEADLINE, NULL, NULL) == 1 ?
+			       POLLIN :
+			       -1;
 	if (w->syscall == SYS_read)
 		return read(w->rx, &byte, 1) == 1 ? POLLIN : -1;
 	if (w->syscall == SYS_poll)
@@ -649,6 +654,87 @@ TEST_LONG(channel, thousand_sends_wake_who_waits_once)
 			ASSERT_TRUE(take(self->rx));
 	}
 	close(w.ep);
+}
+
+/* All that can become of handles, but for the last sender's drop; false if it cannot. */
+static bool handles_come_and_go(int rx, int tx)
+{
+	int clone = umpsc_clone(tx, 0), weak = umpsc_downgrade(tx, 0);
+	int other = umpsc_clone(weak, 0), up = umpsc_upgrade(weak, 0);
+	int from_rx = umpsc_sender(rx, 0);
+
+	/* Each is closed, if it is there. */
+	return !(close(clone) | close(up) | close(from_rx) | close(weak) |
+		 close(other));
+}
+
+/*
+ * A waiter that is woken for nothing looks and sleeps again, so that only the kernel's
+ * notes tell.  The message after it shows that they would.
+ */
+TEST_LONG(channel, handles_that_come_and_go_wake_nobody_but_the_last)
+{
+	static const long syscalls[] = { SYS_read, SYS_ioctl, SYS_poll,
+					 SYS_epoll_wait };
+	struct waiter w = { .rx = self->rx };
+	struct umpsc_thread t;
+	int k, wakings;
+	bool went;
+
+	fcntl(self->rx, F_SETFL, 0);
+	w.ep = ASSERT_FD(epoll_on(self->rx, EPOLLIN));
+	for (k = 0; k < ARRAY_SIZE(syscalls); k++) {
+		w.syscall = syscalls[k];
+		ASSERT_EQ(0, umpsc_thread_start(&t, waiter_fn, &w));
+		ASSERT_TRUE(umpsc_thread_asleep(&t, w.syscall));
+		ASSERT_TRUE(trace_wakings_begin(t.tid));
+		went = handles_come_and_go(self->rx, self->tx);
+		umpsc_nap_ms(10);
+		wakings = trace_wakings_end();
+		EXPECT_TRUE(went);
+		EXPECT_EQ(0, wakings) TH_LOG("system call %ld", w.syscall);
+		EXPECT_TRUE(umpsc_thread_asleep(&t, w.syscall));
+		EXPECT_FALSE(t.done);
+
+		ASSERT_TRUE(trace_wakings_begin(t.tid));
+		EXPECT_WRITE(self->tx, "x");
+		ASSERT_TRUE(umpsc_thread_join(&t));
+		EXPECT_LE(1, trace_wakings_end());
+		EXPECT_EQ(POLLIN, t.ret);
+		if (w.syscall != SYS_read && w.syscall != SYS_ioctl)
+			ASSERT_TRUE(take(self->rx));
+	}
+	close(w.ep);
+}
+
+/* The same of those who wait for what becomes of the receiver. */
+TEST_LONG(channel, handles_that_come_and_go_wake_no_sender)
+{
+	int weak = ASSERT_FD(umpsc_downgrade(self->tx, 0));
+	int clone = ASSERT_FD(umpsc_clone(self->tx, 0));
+	const int fds[] = { weak, clone };
+	struct poller p[2] = {};
+	int i, wakings;
+	bool went;
+
+	for (i = 0; i < 2; i++)
+		ASSERT_TRUE(poller_start(&p[i], fds[i], 0));
+	for (i = 0; i < 2; i++) {
+		ASSERT_TRUE(trace_wakings_begin(p[i].t.tid));
+		went = handles_come_and_go(self->rx, self->tx);
+		umpsc_nap_ms(10);
+		wakings = trace_wakings_end();
+		EXPECT_TRUE(went);
+		EXPECT_EQ(0, wakings);
+		EXPECT_TRUE(umpsc_thread_asleep(&p[i].t, SYS_poll));
+	}
+	ASSERT_TRUE(trace_wakings_begin(p[0].t.tid));
+	ASSERT_EQ(0, umpsc_close(self->rx));
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(POLLERR, poller_end(&p[i]));
+	EXPECT_LE(1, trace_wakings_end());
+	close(weak);
+	close(clone);
 }
 
 /* ---- epoll --------------------------------------------------------------- */
