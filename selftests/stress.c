@@ -219,6 +219,155 @@ TEST_LONG(million, messages_of_four_processes)
 		total, took / 1000000);
 }
 
+/* ---- Who returned before another began ------------------------------------------ */
+
+#define ORDER_SENDERS 3
+#define ORDER_EACH 100000
+#define ORDER_NS 4000000000ULL
+/* Every so many sends there is a batch. */
+#define ORDER_BATCH 8
+
+/* A message: which send it is of, and what the ticket was before that one began. */
+struct order_message {
+	__u32 who;
+	__u32 n;
+	__u32 begin;
+};
+
+struct order_sender {
+	int tx;
+	__u32 who;
+	atomic_uint *ticket;
+	__u32 sent; /* messages */
+	__u32 sends;
+	__u32 end[ORDER_EACH]; /* of each send: the ticket it took when it had returned */
+};
+
+static bool order_send_once(struct order_sender *s, struct umpsc_batch *b)
+{
+	struct order_message m = { .who = s->who, .n = s->sends };
+	__u32 i, count = s->sends % ORDER_BATCH ? 1 : 3;
+	bool sent;
+
+	if (count == 1) {
+		m.begin = *s->ticket;
+		sent = write(s->tx, &m, sizeof(m)) == sizeof(m);
+	} else {
+		b->len = 0;
+		m.begin = *s->ticket;
+		for (i = 0; i < count; i++)
+			umpsc_batch_add(b, &m, sizeof(m));
+		sent = umpsc_batch_send(s->tx, b) == count;
+	}
+	s->end[s->sends++] = ++*s->ticket;
+	s->sent += count;
+	return sent;
+}
+
+static long order_send_fn(void *arg)
+{
+	__u64 until = umpsc_now_ns() + ORDER_NS;
+	struct order_sender *s = arg;
+	struct umpsc_batch b = {};
+	bool sent = true;
+
+	while (sent && s->sends < ORDER_EACH && umpsc_now_ns() < until)
+		sent = order_send_once(s, &b);
+	umpsc_batch_free(&b);
+	close(s->tx);
+	return sent ? 0 : -1;
+}
+
+/* Takes all messages up to the end, in their order: how many, or -1. */
+static long order_receive(int rx, struct order_message *m, size_t max)
+{
+	static unsigned char buf[1 << 14] __attribute__((aligned(8)));
+	const struct umpsc_record *r;
+	size_t pos, total = 0;
+	__u64 used;
+	long n;
+
+	while ((n = umpsc_recv(rx, buf, sizeof(buf), 256, UMPSC_NO_DEADLINE,
+			       &used, NULL)) > 0) {
+		for (pos = 0; n; n--) {
+			r = umpsc_batch_next(buf, used, &pos);
+			if (!r || r->len != sizeof(*m) || total == max)
+				return -1;
+			memcpy(&m[total++], umpsc_record_data(r), sizeof(*m));
+		}
+		/* Leave the CPUs to the senders, who are to meet. */
+		umpsc_nap_ms(1);
+	}
+	return n ? -1 : (long)total;
+}
+
+FIXTURE(order)
+{
+	struct umpsc_query before;
+};
+
+FIXTURE_SETUP(order)
+{
+	race_query(_metadata, &self->before);
+}
+
+FIXTURE_TEARDOWN(order)
+{
+	race_expect_nothing_left(_metadata, &self->before);
+}
+
+/*
+ * Each sender reads a ticket that all share before a send, and takes the next one after
+ * it.  So a send had returned before another began where its end is not above the
+ * other's begin, and it has to come first.
+ */
+TEST_LONG(order, send_that_returned_before_another_began_comes_first)
+{
+	const size_t max = (size_t)ORDER_SENDERS * ORDER_EACH * 3;
+	struct order_sender *s = calloc(ORDER_SENDERS, sizeof(*s));
+	struct order_message *m = calloc(max, sizeof(*m));
+	struct umpsc_thread t[ORDER_SENDERS];
+	__u32 sent = 0, latest = 0, turns = 0;
+	atomic_uint ticket = 0;
+	long i, n;
+	int rx;
+
+	ASSERT_TRUE(s && m);
+	ASSERT_EQ(0, umpsc_private(&rx, &s[0].tx));
+	for (i = 0; i < ORDER_SENDERS; i++) {
+		if (i)
+			s[i].tx = ASSERT_FD(umpsc_clone(s[0].tx, 0));
+		s[i].who = i;
+		s[i].ticket = &ticket;
+	}
+	for (i = 0; i < ORDER_SENDERS; i++)
+		ASSERT_EQ(0, umpsc_thread_start(&t[i], order_send_fn, &s[i]));
+	n = order_receive(rx, m, max);
+	for (i = 0; i < ORDER_SENDERS; i++) {
+		ASSERT_TRUE(umpsc_thread_join(&t[i]));
+		EXPECT_EQ(0, t[i].ret);
+		sent += s[i].sent;
+	}
+	ASSERT_EQ(sent, n);
+
+	for (i = 0; i < n; i++) {
+		ASSERT_LT(m[i].who, ORDER_SENDERS);
+		ASSERT_LT(m[i].n, s[m[i].who].sends);
+		/* None of those before it began when it had returned. */
+		ASSERT_LT(latest, s[m[i].who].end[m[i].n])
+		TH_LOG("message %ld, send %u of sender %u, returned before one ahead of it began",
+		       i, m[i].n, m[i].who);
+		if (m[i].begin > latest)
+			latest = m[i].begin;
+		turns += i && m[i].who != m[i - 1].who;
+	}
+	TH_LOG("%ld messages, %u turns", n, turns);
+	EXPECT_LT(ORDER_SENDERS, turns);
+	close(rx);
+	free(m);
+	free(s);
+}
+
 /* ---- Nothing stays ------------------------------------------------------------ */
 
 FIXTURE(leak)
