@@ -799,6 +799,52 @@ TEST_LONG(race, upgrade_or_the_last_drop_exactly_one_wins)
 	EXPECT_LT(0, lost);
 }
 
+/* Sends so often that others meet it in the middle of it. */
+static void send_ten(struct racer *r)
+{
+	int i;
+
+	r->accepted = 0;
+	for (i = 0; i < 10; i++)
+		r->accepted += write(r->fd, "other", 5) == 5;
+}
+
+/* What has been sent shows, in every way to ask, while others are in the middle of it. */
+TEST_LONG(race, returned_send_shows_while_others_send)
+{
+	struct racer *r = self->racers;
+	struct umpsc_info info;
+	int rx, tx, i;
+
+	ASSERT_EQ(0, umpsc_private_with(&rx, &tx, 0, O_NONBLOCK, 0, NULL));
+	ASSERT_TRUE(race_begin(&self->race, r, 2, send_ten));
+	for (i = 0; i < 2; i++)
+		r[i].fd = ASSERT_FD(umpsc_clone(tx, 0));
+	/* Their sends are to be met after this one, so it does not wait. */
+	self->race.delay = 200;
+	while (race_next(&self->race)) {
+		race_go(&self->race);
+		ASSERT_EQ(3, write(tx, "own", 3));
+		for (i = 0; i < 20; i++)
+			ASSERT_EQ(UMPSC_POLL_IN, umpsc_poll(rx, 0))
+		TH_LOG("round %u", self->race.rounds);
+		ASSERT_EQ(0, umpsc_info(rx, &info));
+		ASSERT_LE(1, info.messages);
+		ASSERT_LE(3, umpsc_fionread(rx));
+		race_wait(&self->race);
+		ASSERT_EQ(10, r[0].accepted);
+		ASSERT_EQ(10, r[1].accepted);
+		ASSERT_EQ(-EAGAIN, drain(rx));
+		ASSERT_EQ(0, umpsc_poll(rx, 0));
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds", self->race.rounds);
+	for (i = 0; i < 2; i++)
+		close(r[i].fd);
+	close(rx);
+	close(tx);
+}
+
 /* Handles of every kind that come and go; what is left is what was there. */
 static void churn(struct racer *r)
 {
