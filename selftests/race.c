@@ -1032,17 +1032,23 @@ enum deed {
 	REMOVE,
 	/* With a sender, and a weak one as other. */
 	WRITE,
+	SEND_BATCH,
 	SEND_CLONE,
+	SEND_CLONE_WEAK,
 	SEND_WEAK,
 	SEND_UPGRADE,
+	SEND_SAME,
+	SEND_REOPEN,
 	SEND_POLL,
 	SEND_WATCH,
 	SEND_INFO,
 	SEND_DROP,
-	/* With the receiver. */
+	/* With the receiver, and the manager as other. */
 	RECEIVE,
 	RECEIVE_POLL,
 	RECEIVE_SENDER,
+	RECEIVE_SAME,
+	RECEIVE_REOPEN,
 	RECEIVE_INFO,
 	RECEIVE_CLOSE,
 	RECEIVE_DROP,
@@ -1103,6 +1109,33 @@ static int deed_node(struct racer *r)
 	}
 }
 
+static int reopen(int fd, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_NONBLOCK | O_CLOEXEC);
+}
+
+/* All of a batch, or none of it. */
+static int send_batch(struct racer *r)
+{
+	struct umpsc_batch b = {};
+	long ret;
+	int err;
+
+	umpsc_batch_add(&b, "one", 3);
+	umpsc_batch_add(&b, "", 0);
+	umpsc_batch_add(&b, "three", 5);
+	ret = umpsc_batch_send(r->fd, &b);
+	err = ret == 3 || (ret < 0 && errno == EPIPE) ? 0 :
+	      ret < 0				      ? errno :
+							EPROTO;
+	r->accepted = ret < 0 ? 0 : ret;
+	umpsc_batch_free(&b);
+	return err;
+}
+
 static int deed_sender(struct racer *r)
 {
 	struct umpsc_info info;
@@ -1112,8 +1145,17 @@ static int deed_sender(struct racer *r)
 	case WRITE:
 		r->accepted = write(r->fd, "x", 1) == 1;
 		return r->accepted || errno == EPIPE ? 0 : errno;
+	case SEND_BATCH:
+		return send_batch(r);
 	case SEND_CLONE:
 		return closed(umpsc_clone(r->fd, 0), 0, 0);
+	case SEND_CLONE_WEAK:
+		return closed(umpsc_clone(r->other, 0), 0, 0);
+	case SEND_SAME:
+		/* Whatever becomes of the node. */
+		return umpsc_same(r->fd, r->other) == 1 ? 0 : EPROTO;
+	case SEND_REOPEN:
+		return closed(reopen(r->fd, O_WRONLY), ENXIO, 0);
 	case SEND_WEAK:
 		return closed(umpsc_downgrade(r->fd, 0), 0, 0);
 	case SEND_UPGRADE:
@@ -1147,6 +1189,13 @@ static int deed_receiver(struct racer *r)
 		return fd < 0 ? errno : 0;
 	case RECEIVE_SENDER:
 		return closed(umpsc_sender(r->fd, 0), ESHUTDOWN, 0);
+	case RECEIVE_SAME:
+		/* Where there is no node, it leads nowhere. */
+		fd = umpsc_same(r->fd, r->other);
+		return fd == 0 || fd == 1 ? 0 : EPROTO;
+	case RECEIVE_REOPEN:
+		/* It claims another channel, where a sender has come and gone. */
+		return closed(reopen(r->fd, O_RDONLY), EBUSY, ENXIO);
 	case RECEIVE_INFO:
 		if (umpsc_info(r->fd, &info))
 			return errno;
@@ -1202,6 +1251,7 @@ TEST_LONG(node, remove_against_everything)
 			ASSERT_EQ(1, write(tx, "x", 1));
 		}
 		r[0].fd = rx;
+		r[0].other = manager;
 		r[0].k = FIRST_OF_RECEIVER +
 			 i / SCENES % (DEEDS - FIRST_OF_RECEIVER);
 		if (scene == UNCLAIMED)
