@@ -673,6 +673,72 @@ TEST_LONG(channel, stopped_receiver_goes_on_where_it_was)
 	EXPECT_EQ(SIGKILL, umpsc_wait_child(child));
 }
 
+/* Reads to the end, or fails; a byte to @out for each message. */
+static void read_to_the_end(int rx, int how, int out)
+{
+	unsigned char record[64];
+	long ret;
+
+	for (;;) {
+		ret = how ? umpsc_recv(rx, record, sizeof(record), 1,
+				       UMPSC_NO_DEADLINE, NULL, NULL) :
+			    read(rx, record, 1);
+		if (ret <= 0)
+			_exit(ret ? 1 : 0);
+		if (write(out, "m", 1) != 1)
+			_exit(2);
+	}
+}
+
+/* It is in nobody's way; what is there and the end are for whoever comes first. */
+TEST_LONG(channel, stopped_receiver_sees_what_another_closed)
+{
+	int out[2], how, status;
+	struct umpsc_info info;
+	int rx, tx, queued;
+	pid_t child;
+	char c;
+
+	ASSERT_EQ(0, pipe(out));
+	for (how = 0; how < 4; how++) {
+		queued = how / 2;
+		ASSERT_EQ(0, umpsc_private(&rx, &tx));
+		child = fork();
+		ASSERT_LE(0, child);
+		if (!child)
+			read_to_the_end(rx, how % 2, out[1]);
+		ASSERT_TRUE(umpsc_wait_asleep(child,
+					      how % 2 ? SYS_ioctl : SYS_read));
+		kill(child, SIGSTOP);
+		ASSERT_EQ(child, waitpid(child, &status, WUNTRACED));
+		ASSERT_TRUE(WIFSTOPPED(status));
+		if (queued)
+			EXPECT_WRITE(tx, "m");
+		ASSERT_EQ(0, umpsc_close(rx));
+		EXPECT_POLL(POLLERR, tx);
+		EXPECT_POLL(UMPSC_POLL_IN | UMPSC_POLL_HUP, rx);
+		EXPECT_ERR(EPIPE, write(tx, "x", 1));
+		ASSERT_EQ(0, umpsc_info(rx, &info));
+		EXPECT_EQ(queued, info.messages);
+		EXPECT_EQ(0, info.received);
+		if (!queued)
+			EXPECT_END(rx);
+
+		kill(child, SIGCONT);
+		EXPECT_EQ(0, umpsc_wait_child(child));
+		if (queued)
+			EXPECT_EQ(1, read(out[0], &c, 1));
+		ASSERT_EQ(0, umpsc_info(rx, &info));
+		EXPECT_EQ(queued, info.received);
+		EXPECT_EQ(0, info.messages);
+		EXPECT_END(rx);
+		close(rx);
+		close(tx);
+	}
+	close(out[0]);
+	close(out[1]);
+}
+
 TEST_LONG(channel, deadline_is_kept_over_restarts)
 {
 	struct umpsc_receive r = { .fd = self->rx, .max = 1 };
@@ -1274,6 +1340,65 @@ TEST_LONG(stall, killed_stalled_receive_takes_nothing)
 	for (i = 0; i < 3; i++)
 		EXPECT_EQ(i, EXPECT_TEXT(self->rx, "message").seq);
 	EXPECT_EMPTY(self->rx);
+}
+
+/* A stop that comes in the middle of a receive waits for its end, and nobody for it. */
+TEST_LONG(stall, stopped_stalled_receive_stops_no_close_and_is_finished)
+{
+	struct stall theirs = { .len = self->s.len };
+	struct umpsc_info info;
+	int sock[2], status;
+	pid_t child;
+
+	EXPECT_WRITE(self->tx, "message");
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sock));
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		/* The region is not inherited by a fork: it needs its own. */
+		if (!stall_new(&self->s, 4) ||
+		    umpsc_pass_fd(sock[1], self->s.uffd) ||
+		    write(sock[1], &self->s.map, sizeof(self->s.map)) !=
+			    sizeof(self->s.map))
+			_exit(2);
+		self->args.fd = self->rx;
+		self->args.addr = self->s.map;
+		if (stalled_receive_fn(&self->args) != (variant->batch ? 1 : 7))
+			_exit(1);
+		_exit(memcmp(self->s.map + (variant->batch ? 32 : 0), "message",
+			     7) != 0);
+	}
+	theirs.uffd = ASSERT_FD(umpsc_take_fd(sock[0]));
+	ASSERT_EQ(sizeof(theirs.map),
+		  read(sock[0], &theirs.map, sizeof(theirs.map)));
+	ASSERT_TRUE(stall_hit(&theirs));
+	kill(child, SIGSTOP);
+
+	ASSERT_EQ(0, umpsc_close(self->rx));
+	EXPECT_POLL(UMPSC_POLL_IN | UMPSC_POLL_HUP, self->rx);
+	EXPECT_POLL(POLLERR, self->tx);
+	EXPECT_ERR(EPIPE, write(self->tx, "x", 1));
+	ASSERT_EQ(0, umpsc_info(self->rx, &info));
+	EXPECT_EQ(1, info.messages);
+	EXPECT_EQ(0, info.received);
+	EXPECT_EQ(0, waitpid(child, &status, WUNTRACED | WNOHANG));
+
+	/* It has received, and stops behind that: the end is for all to see. */
+	memset(self->data, 0, sizeof(self->data));
+	ASSERT_TRUE(stall_fill(&theirs, self->data));
+	ASSERT_TRUE(UMPSC_UNTIL(waitpid(child, &status, WUNTRACED | WNOHANG) ==
+				child));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	ASSERT_EQ(0, umpsc_info(self->rx, &info));
+	EXPECT_EQ(0, info.messages);
+	EXPECT_EQ(1, info.received);
+	EXPECT_END(self->rx);
+	kill(child, SIGCONT);
+	EXPECT_EQ(0, umpsc_wait_child(child));
+	EXPECT_END(self->rx);
+	close(theirs.uffd);
+	close(sock[0]);
+	close(sock[1]);
 }
 
 TEST_LONG(stall, receive_behind_a_stalled_one_can_be_interrupted)
