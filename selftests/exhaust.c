@@ -73,7 +73,7 @@ static int other_main(int ready, int finish)
 	if (write(ready, "r", 1) != 1)
 		return 2;
 	while (held < ram / 100 * 68) {
-		if (!finishing && poll(&told, 1, 20) == 1)
+		if (!finishing && umpsc_poll_fds(&told, 1, 20) == 1)
 			finishing = true;
 		/* 8 MiB of what is held, and a quarter of one of what is new. */
 		for (step = 0; step < 8 * MIB / PAGE; step++, at++)

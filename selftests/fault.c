@@ -820,7 +820,7 @@ TEST_LONG(channel, killed_receiver_that_copies_has_taken_it_or_not)
 			for (i = 0; i < KILL_MESSAGES; i++)
 				umpsc_recv(self->rx, slots + i * 64, 64, 1,
 					   UMPSC_NO_DEADLINE, NULL, NULL);
-			pause();
+			umpsc_hang();
 		}
 		/* At some moment in the middle of it. */
 		i = umpsc_random(&seed) % (KILL_MESSAGES - 200);
@@ -975,6 +975,8 @@ static bool stall_new(struct stall *s, size_t pages)
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
 
+	/* Who faults in a call does not sleep while a signal waits for its return. */
+	umpsc_timer_stop();
 	s->len = pages * page;
 	s->map = mmap(NULL, s->len, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -993,7 +995,7 @@ static bool stall_hit(struct stall *s)
 	struct pollfd p = { .fd = s->uffd, .events = POLLIN };
 	struct uffd_msg msg;
 
-	return poll(&p, 1, UMPSC_PATIENCE * 1000) == 1 &&
+	return umpsc_poll_fds(&p, 1, UMPSC_PATIENCE * 1000) == 1 &&
 	       read(s->uffd, &msg, sizeof(msg)) == sizeof(msg) &&
 	       msg.event == UFFD_EVENT_PAGEFAULT;
 }

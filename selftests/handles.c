@@ -609,7 +609,7 @@ TEST_LONG(state, pidfd_getfd_shares_a_handle)
 	if (!pid) {
 		fd = umpsc_clone(self->tx, 0);
 		if (write(ready[1], &fd, sizeof(fd)) == sizeof(fd))
-			pause();
+			umpsc_hang();
 		_exit(1);
 	}
 	ASSERT_EQ(sizeof(fd), read(ready[0], &fd, sizeof(fd)));

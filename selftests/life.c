@@ -423,7 +423,7 @@ TEST_LONG(channel, claimed_receiver_waits_for_its_first_sender_without_hup)
 	EXPECT_POLL(0, rx);
 	epoll = ASSERT_FD(epoll_create1(EPOLL_CLOEXEC));
 	ASSERT_EQ(0, epoll_ctl(epoll, EPOLL_CTL_ADD, rx, &event));
-	EXPECT_EQ(0, epoll_wait(epoll, &event, 1, 10));
+	EXPECT_EQ(0, umpsc_epoll_wait(epoll, &event, 1, 10));
 	EXPECT_EMPTY(rx);
 	ASSERT_EQ(0, umpsc_thread_start(&t, umpsc_receive_fn, &r));
 	ASSERT_TRUE(umpsc_thread_asleep(&t, SYS_ioctl));
@@ -859,8 +859,7 @@ TEST_LONG(channel, killed_process_drops_its_handles)
 		open_sender(PLAIN);
 		umpsc_downgrade(tx, 0);
 		open_receiver(PLAIN);
-		pause();
-		_exit(1);
+		umpsc_hang();
 	}
 	ASSERT_TRUE(umpsc_wait_asleep(pid, SYS_pause));
 	want.state = CLAIMED;
@@ -1234,8 +1233,8 @@ TEST_LONG(channel,
 			_exit(0);
 		}
 		/* Woken by the message, not by a time-out. */
-		EXPECT_EQ(1,
-			  epoll_wait(epoll, &event, 1, UMPSC_PATIENCE * 1000));
+		EXPECT_EQ(1, umpsc_epoll_wait(epoll, &event, 1,
+					      UMPSC_PATIENCE * 1000));
 		EXPECT_EQ(EPOLLIN, event.events);
 		EXPECT_EQ(0, umpsc_wait_child(pid));
 		EXPECT_EQ(1, epoll_wait(epoll, &event, 1, 0));
@@ -1264,8 +1263,7 @@ static void consume_and_hang(int rx, int whole, int pipe)
 	}
 	if (read(rx, buf, 4) != 4 || write(pipe, "x", 1) != 1)
 		_exit(1);
-	pause();
-	_exit(1);
+	umpsc_hang();
 }
 
 static void send_numbered(struct __test_metadata *_metadata, int tx, int n)

@@ -65,7 +65,8 @@ static void poll_once(struct racer *r)
 		r->err = umpsc_poll_for(r->fd, r->k, UMPSC_PATIENCE * 1000);
 		r->ret = r->err > 0;
 	} else {
-		r->ret = epoll_wait(r->other, &event, 1, UMPSC_PATIENCE * 1000);
+		r->ret = umpsc_epoll_wait(r->other, &event, 1,
+					  UMPSC_PATIENCE * 1000);
 		r->err = event.events;
 	}
 	r->waited = waits() != before;

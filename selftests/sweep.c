@@ -319,6 +319,8 @@ FIXTURE_SETUP(path)
 	world->faults = open(UMPSC_FAIL_NTH, O_RDWR | O_CLOEXEC);
 	if (world->faults < 0)
 		SKIP(return, NO_FAULTS);
+	/* The frame of a signal would have its faults, too. */
+	umpsc_timer_stop();
 	ASSERT_TRUE(faults_set_up());
 	world->kmsg = log_open(_metadata);
 	world->manager = ASSERT_FD(umpsc_open_manager());
@@ -1711,6 +1713,7 @@ FIXTURE_SETUP(load)
 	self->faults = open(UMPSC_FAIL_NTH, O_RDWR | O_CLOEXEC);
 	if (self->faults < 0)
 		SKIP(return, NO_FAULTS);
+	umpsc_timer_stop();
 	ASSERT_TRUE(faults_set_up());
 	/* Linux needs a lot to load any module, and none of that is ours. */
 	ASSERT_TRUE(faults_only_in("do_one_initcall"));

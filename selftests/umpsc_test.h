@@ -12,6 +12,10 @@
  *
  * Use TEST_LONG, so that slow emulation has time, and _metadata is shared with
  * forked children, which may therefore assert too.  Threads must not.
+ *
+ * With UMPSC_TIMER_US in the environment a signal comes every so many microseconds.
+ * Calls start again after it, but for some, as poll() and nanosleep(), which SA_RESTART
+ * does not heed: use umpsc_poll_fds(), umpsc_epoll_wait(), umpsc_nap_us() and umpsc_hang().
  */
 #ifndef _UMPSC_TEST_H
 #define _UMPSC_TEST_H
@@ -38,6 +42,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -111,6 +116,72 @@ static void __attribute__((constructor)) umpsc_stretch_timeouts(void)
 		__VA_ARGS__ \
 	}
 
+/* ---- A timer that fires all the time ----------------------------------- */
+
+#define UMPSC_TIMER_SIGNAL SIGRTMAX
+
+/* Fixed when the program starts, and 0 once a test has stopped the timer. */
+static long umpsc_timer_us;
+static timer_t umpsc_timer;
+
+static void umpsc_timer_fired(int signal)
+{
+}
+
+/* No process inherits a timer by fork(), or keeps one across exec(). */
+static void umpsc_timer_arm(void)
+{
+	struct sigevent event = {
+		.sigev_notify = SIGEV_SIGNAL,
+		.sigev_signo = UMPSC_TIMER_SIGNAL,
+	};
+	struct timespec every = {
+		.tv_sec = umpsc_timer_us / 1000000,
+		.tv_nsec = umpsc_timer_us % 1000000 * 1000,
+	};
+	struct itimerspec spec = { .it_interval = every, .it_value = every };
+
+	if (!umpsc_timer_us)
+		return;
+	if (timer_create(CLOCK_MONOTONIC, &event, &umpsc_timer) ||
+	    timer_settime(umpsc_timer, 0, &spec, NULL)) {
+		perror("UMPSC_TIMER_US");
+		abort();
+	}
+}
+
+static void __attribute__((constructor)) umpsc_timer_init(void)
+{
+	struct sigaction action = {
+		.sa_handler = umpsc_timer_fired,
+		.sa_flags = SA_RESTART,
+	};
+	const char *us = getenv("UMPSC_TIMER_US");
+
+	umpsc_timer_us = us && atol(us) > 0 ? atol(us) : 0;
+	if (!umpsc_timer_us)
+		return;
+	if (sigaction(UMPSC_TIMER_SIGNAL, &action, NULL) ||
+	    pthread_atfork(NULL, NULL, umpsc_timer_arm)) {
+		perror("UMPSC_TIMER_US");
+		abort();
+	}
+	umpsc_timer_arm();
+}
+
+/*
+ * From now on, in this test and its children, only signals come that it sends itself:
+ * for a test of what signals or wake-ups do.  One that is pending is forgotten.
+ */
+static inline void umpsc_timer_stop(void)
+{
+	if (!umpsc_timer_us)
+		return;
+	umpsc_timer_us = 0;
+	timer_delete(umpsc_timer);
+	signal(UMPSC_TIMER_SIGNAL, SIG_IGN);
+}
+
 /* ---- Time -------------------------------------------------------------- */
 
 static inline __u64 umpsc_now_ns(void)
@@ -121,14 +192,45 @@ static inline __u64 umpsc_now_ns(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
-static inline void umpsc_nap_ms(unsigned int ms)
+/* The whole of it, whatever signals come. */
+static inline void umpsc_nap_us(unsigned int us)
 {
 	struct timespec ts = {
-		.tv_sec = ms / 1000,
-		.tv_nsec = ms % 1000 * 1000000L,
+		.tv_sec = us / 1000000,
+		.tv_nsec = us % 1000000 * 1000L,
 	};
 
-	nanosleep(&ts, NULL);
+	while (nanosleep(&ts, &ts) && errno == EINTR)
+		;
+}
+
+static inline void umpsc_nap_ms(unsigned int ms)
+{
+	umpsc_nap_us(ms * 1000);
+}
+
+/* Waits to be killed. */
+static inline void __attribute__((noreturn)) umpsc_hang(void)
+{
+	for (;;)
+		pause();
+}
+
+/* When a wait of @timeout_ms ends, which may be -1: never. */
+static inline __u64 umpsc_end_ns(int timeout_ms)
+{
+	return timeout_ms < 0 ? UINT64_MAX :
+				umpsc_now_ns() + timeout_ms * 1000000ULL;
+}
+
+/* What is left of it. */
+static inline int umpsc_left_ms(__u64 end)
+{
+	__u64 now = umpsc_now_ns();
+
+	if (end == UINT64_MAX)
+		return -1;
+	return now < end ? (end - now + 999999) / 1000000 : 0;
 }
 
 /* 40, or as the environment has it: who expects failures need not wait as long. */
@@ -551,6 +653,29 @@ static inline int umpsc_take_fd(int sock)
 	return fd;
 }
 
+/* poll(), which a signal does not end. */
+static inline int umpsc_poll_fds(struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+	__u64 end = umpsc_end_ns(timeout_ms);
+	int ret = poll(fds, n, timeout_ms);
+
+	while (ret < 0 && errno == EINTR)
+		ret = poll(fds, n, umpsc_left_ms(end));
+	return ret;
+}
+
+/* epoll_wait(), which a signal does not end. */
+static inline int umpsc_epoll_wait(int epoll, struct epoll_event *events,
+				   int max, int timeout_ms)
+{
+	__u64 end = umpsc_end_ns(timeout_ms);
+	int ret = epoll_wait(epoll, events, max, timeout_ms);
+
+	while (ret < 0 && errno == EINTR)
+		ret = epoll_wait(epoll, events, max, umpsc_left_ms(end));
+	return ret;
+}
+
 /*
  * What there is of @events, and of what is always told, on @fd within @timeout_ms; -1
  * on an error.  A poll() that waits to the end looks once more then, and what it finds is
@@ -560,7 +685,7 @@ static inline int umpsc_poll_for(int fd, short events, int timeout_ms)
 {
 	__u64 end = umpsc_now_ns() + timeout_ms * 1000000ULL;
 	struct pollfd p = { .fd = fd, .events = events };
-	int ret = poll(&p, 1, timeout_ms);
+	int ret = umpsc_poll_fds(&p, 1, timeout_ms);
 
 	if (ret < 0)
 		return -1;

@@ -91,13 +91,19 @@ FIXTURE_TEARDOWN(channel)
 /* Next completion within @seconds, or false. */
 static bool next_result(struct uring *u, struct result *r, int seconds)
 {
+	__u64 end = umpsc_end_ns(seconds * 1000);
 	struct __kernel_timespec ts = { .tv_sec = seconds };
 	struct io_uring_cqe *cqe;
-	int ret;
+	int ret, ms;
 
-	do {
+	for (;;) {
 		ret = io_uring_wait_cqe_timeout(&u->ring, &cqe, &ts);
-	} while (ret == -EINTR);
+		if (ret != -EINTR)
+			break;
+		ms = umpsc_left_ms(end);
+		ts.tv_sec = ms / 1000;
+		ts.tv_nsec = ms % 1000 * 1000000;
+	}
 	if (ret)
 		return false;
 	r->user = cqe->user_data;
@@ -1167,8 +1173,7 @@ static void wait_to_be_killed(int rx, int tx, int ready)
 	add_poll(&u, tx, POLLERR, POLL2);
 	if (io_uring_submit(&u.ring) != 3 || write(ready, "r", 1) != 1)
 		_exit(1);
-	for (;;)
-		pause();
+	umpsc_hang();
 }
 
 #define NODE "uring-test"
@@ -1235,7 +1240,7 @@ TEST_LONG(channel, killed_process_consumes_nothing)
 		wait_to_be_killed(self->rx, self->tx, ready[1]);
 	close(ready[1]);
 	pfd = (struct pollfd){ .fd = ready[0], .events = POLLIN };
-	ASSERT_EQ(1, poll(&pfd, 1, UMPSC_PATIENCE * 1000));
+	ASSERT_EQ(1, umpsc_poll_fds(&pfd, 1, UMPSC_PATIENCE * 1000));
 	ASSERT_EQ(1, read(ready[0], &byte, 1));
 	before = info_of(self->rx);
 	ASSERT_EQ(0, kill(child, SIGKILL));
