@@ -1054,6 +1054,7 @@ TEST_LONG(state, enfile_leaves_no_trace)
 	struct umpsc_query before, after;
 	char was[32];
 	pid_t pid;
+	int next;
 
 	EXPECT_WRITE(self->tx, "kept");
 	umpsc_model_send(&self->want, 1, 4);
@@ -1066,12 +1067,14 @@ TEST_LONG(state, enfile_leaves_no_trace)
 	pid = fork();
 	if (!pid) {
 		EXPECT_EQ(0, setresuid(65534, 65534, 65534));
+		next = umpsc_next_fd(self->tx);
 		EXPECT_ERR(ENFILE, umpsc_clone(self->tx, 0));
 		EXPECT_ERR(ENFILE, umpsc_clone(self->weak, 0));
 		EXPECT_ERR(ENFILE, umpsc_downgrade(self->tx, 0));
 		EXPECT_ERR(ENFILE, umpsc_upgrade(self->weak, 0));
 		EXPECT_ERR(ENFILE, umpsc_sender(self->rx, 0));
 		EXPECT_ERR(ENFILE, umpsc_channel(manager, &args));
+		EXPECT_EQ(next, umpsc_next_fd(self->tx));
 		LOOK();
 		_exit(0);
 	}

@@ -527,6 +527,15 @@ static inline int umpsc_count_fds(void)
 	return n;
 }
 
+/* The number that the next fd will get: also one that no file has may be taken. */
+static inline int umpsc_next_fd(int any)
+{
+	int fd = dup(any);
+
+	close(fd);
+	return fd;
+}
+
 /* What is in a small file, as a string; its length or -1. */
 static inline ssize_t umpsc_read_file(const char *path, char *buf, size_t size)
 {
