@@ -2333,8 +2333,8 @@ static int umpsc_receiver_sleep(struct umpsc_channel *ch, ktime_t *deadline)
  * Wait for a message.  1: there is one, and rx_lock is held; 0: the end; or an
  * error.  @deadline may be NULL.
  */
-static inline int umpsc_receive_begin(struct umpsc_channel *ch, bool nowait,
-				      ktime_t *deadline)
+static inline int umpsc_receive_begin(struct umpsc_channel *ch,
+				      enum umpsc_wait wait, ktime_t *deadline)
 {
 	bool ended;
 	int err;
@@ -2343,8 +2343,12 @@ static inline int umpsc_receive_begin(struct umpsc_channel *ch, bool nowait,
 	for (;;) {
 		if (umpsc_queue_some(&ch->q)) {
 			/* May wait for another receive's copy, never for a message. */
-			if (mutex_lock_interruptible(&ch->rx_lock))
-				return -ERESTARTSYS;
+			if (mutex_lock_interruptible(&ch->rx_lock)) {
+				if (wait != UMPSC_NOWAIT_ASYNC)
+					return -ERESTARTSYS;
+				if (mutex_lock_killable(&ch->rx_lock))
+					return -EINTR;
+			}
 			if (likely(umpsc_queue_some(&ch->q)))
 				return 1;
 			mutex_unlock(&ch->rx_lock);
@@ -2355,7 +2359,7 @@ static inline int umpsc_receive_begin(struct umpsc_channel *ch, bool nowait,
 				continue;
 			return 0;
 		}
-		if (nowait) {
+		if (wait != UMPSC_WAIT) {
 			/*
 			 * Under the lock: a send that had returned before the
 			 * caller did what he did last is seen, on any CPU.
@@ -2588,7 +2592,7 @@ static __always_inline ssize_t umpsc_take_bytes(struct umpsc_channel *ch,
  * umpsc_read - receive bytes of one message
  * @ch: the channel; the caller is its receiver
  * @to: where to; not empty
- * @nowait: do not wait for a message
+ * @wait: whether to wait for a message
  *
  * The first bytes of the next message, or the next ones of it; never of two.  It
  * counts as received when its last byte is.  Empty messages are passed over, and
@@ -2597,14 +2601,16 @@ static __always_inline ssize_t umpsc_take_bytes(struct umpsc_channel *ch,
  * Return: bytes, or 0 at the end; on an error no byte was taken: -EAGAIN,
  * -ERESTARTSYS, -EFAULT, -EINTR: killed.
  */
-ssize_t umpsc_read(struct umpsc_channel *ch, struct iov_iter *to, bool nowait)
+ssize_t umpsc_read(struct umpsc_channel *ch, struct iov_iter *to,
+		   enum umpsc_wait wait)
 {
 	struct umpsc_take t __uninitialized;
+	u64 left = 0;
 	ssize_t ret;
 	int err;
 
 	for (;;) {
-		err = umpsc_receive_begin(ch, nowait, NULL);
+		err = umpsc_receive_begin(ch, wait, NULL);
 		if (err <= 0)
 			return err;
 		ret = umpsc_take_bytes(ch, &t, to);
@@ -2618,9 +2624,19 @@ ssize_t umpsc_read(struct umpsc_channel *ch, struct iov_iter *to, bool nowait)
 		if (ret)
 			return ret;
 		/* Only empty messages, and who knows how many more. */
-		cond_resched();
-		if (signal_pending(current))
+		if (umpsc_breathe())
+			return -EINTR;
+		if (!signal_pending(current))
+			continue;
+		if (wait != UMPSC_NOWAIT_ASYNC)
 			return -ERESTARTSYS;
+		/* Through what was queued when the signal was seen: not for ever. */
+		if (!left)
+			left = umpsc_queue_len(&ch->q) + 1;
+		else if (t.count < left)
+			left -= t.count;
+		else
+			return -EAGAIN;
 	}
 }
 
@@ -2826,7 +2842,7 @@ static int umpsc_take_batch(struct umpsc_channel *ch, struct umpsc_take *t,
  * @t: what is about to be taken; out, t->used and t->need also on an error
  * @to: the buffer
  * @max: most messages, above 0
- * @nowait: do not wait for a message
+ * @wait: whether to wait for a message
  * @deadline: until when to wait, CLOCK_MONOTONIC, or NULL
  *
  * Waits for a message, then copies what is there.  Nothing is taken before
@@ -2837,14 +2853,14 @@ static int umpsc_take_batch(struct umpsc_channel *ch, struct umpsc_take *t,
  * -EMSGSIZE: the first message does not fit (t->need), -EFAULT.
  */
 int umpsc_recv_begin(struct umpsc_channel *ch, struct umpsc_take *t,
-		     struct iov_iter *to, u32 max, bool nowait,
+		     struct iov_iter *to, u32 max, enum umpsc_wait wait,
 		     ktime_t *deadline)
 {
 	int ret;
 
 	t->used = 0;
 	t->need = 0;
-	ret = umpsc_receive_begin(ch, nowait, deadline);
+	ret = umpsc_receive_begin(ch, wait, deadline);
 	if (ret <= 0)
 		return ret;
 	/* The count is the return value of a system call. */

@@ -1384,6 +1384,11 @@ static const struct file_operations umpsc_weak_fops = {
 
 /* ---- The receiver ------------------------------------------------------ */
 
+static enum umpsc_wait umpsc_file_wait(struct file *file)
+{
+	return file->f_flags & O_NONBLOCK ? UMPSC_NOWAIT : UMPSC_WAIT;
+}
+
 /* What read(2) takes; readv(2) and io_uring go by the one below. */
 static ssize_t umpsc_receiver_read(struct file *file, char __user *buf,
 				   size_t len, loff_t *ppos)
@@ -1394,19 +1399,20 @@ static ssize_t umpsc_receiver_read(struct file *file, char __user *buf,
 	if (!len)
 		return 0;
 	iov_iter_ubuf(&to, ITER_DEST, buf, len);
-	return umpsc_read(h->ch, &to, file->f_flags & O_NONBLOCK);
+	return umpsc_read(h->ch, &to, umpsc_file_wait(file));
 }
 
 static ssize_t umpsc_receiver_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct file *file = iocb->ki_filp;
 	struct umpsc_handle *h = file->private_data;
-	bool nowait = iocb->ki_flags & IOCB_NOWAIT ||
-		      file->f_flags & O_NONBLOCK;
+	enum umpsc_wait wait = umpsc_file_wait(file);
 
 	if (!iov_iter_count(to))
 		return 0;
-	return umpsc_read(h->ch, to, nowait);
+	if (iocb->ki_flags & IOCB_NOWAIT)
+		wait = is_sync_kiocb(iocb) ? UMPSC_NOWAIT : UMPSC_NOWAIT_ASYNC;
+	return umpsc_read(h->ch, to, wait);
 }
 
 static __poll_t umpsc_receiver_file_poll(struct file *file,
@@ -1459,7 +1465,7 @@ static long umpsc_ioctl_recv(struct file *file, void __user *arg, size_t size)
 			until = &deadline;
 		}
 		ret = umpsc_recv_begin(h->ch, &take, &to, args.max,
-				       file->f_flags & O_NONBLOCK, until);
+				       umpsc_file_wait(file), until);
 	}
 	if (ret == -EFAULT)
 		return ret;

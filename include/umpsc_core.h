@@ -77,6 +77,19 @@ struct umpsc_take {
 	size_t need;
 };
 
+/**
+ * enum umpsc_wait - what a receive does where nothing is queued, or a signal comes
+ * @UMPSC_WAIT: wait for a message; -ERESTARTSYS on a signal
+ * @UMPSC_NOWAIT: -EAGAIN; -ERESTARTSYS on a signal, where another receive is waited for
+ * @UMPSC_NOWAIT_ASYNC: -EAGAIN; no signal but SIGKILL is an error, as nobody would
+ *	restart the call
+ */
+enum umpsc_wait {
+	UMPSC_WAIT,
+	UMPSC_NOWAIT,
+	UMPSC_NOWAIT_ASYNC,
+};
+
 int umpsc_core_init(void);
 void umpsc_core_exit(void);
 void umpsc_core_query(struct umpsc_query *query);
@@ -112,9 +125,10 @@ ssize_t umpsc_send(struct umpsc_channel *ch, u64 sender, struct iov_iter *from);
 int umpsc_send_batch(struct umpsc_channel *ch, u64 sender,
 		     struct iov_iter *from);
 
-ssize_t umpsc_read(struct umpsc_channel *ch, struct iov_iter *to, bool nowait);
+ssize_t umpsc_read(struct umpsc_channel *ch, struct iov_iter *to,
+		   enum umpsc_wait wait);
 int umpsc_recv_begin(struct umpsc_channel *ch, struct umpsc_take *t,
-		     struct iov_iter *to, u32 max, bool nowait,
+		     struct iov_iter *to, u32 max, enum umpsc_wait wait,
 		     ktime_t *deadline);
 int umpsc_recv_commit(struct umpsc_channel *ch, struct umpsc_take *t);
 void umpsc_recv_abort(struct umpsc_channel *ch);

@@ -6,7 +6,7 @@
  * A request that has been submitted and has no completion is waiting: io_uring
  * has tried it and armed its poll before submit returns.
  */
-#include "umpsc_test.h"
+#include "umpsc_stall.h"
 
 #include <liburing.h>
 
@@ -648,6 +648,125 @@ TEST_LONG(channel, bad_memory_is_efault_and_consumes_nothing)
 	EXPECT_TEXT(self->rx, "abcdef");
 	EXPECT_EMPTY(self->rx);
 	munmap(page, 4096);
+}
+
+/* ---- Work that is waiting ------------------------------------------------ */
+
+/*
+ * Requests that are submitted behind this one, in the same call, run while the kernel
+ * has work to do for the task: to its calls that looks like a signal.
+ */
+struct work {
+	int rx;
+	int tx;
+};
+
+static void work_new(struct __test_metadata *_metadata, struct uring *u,
+		     struct work *w)
+{
+	ASSERT_EQ(0, umpsc_private(&w->rx, &w->tx));
+	add_poll(u, w->rx, POLLIN, POLL);
+	ASSERT_EQ(1, io_uring_submit(&u->ring));
+	add_write(u, w->tx, "work", 4, WRITE);
+}
+
+static void work_end(struct __test_metadata *_metadata, struct uring *u,
+		     struct work *w)
+{
+	expect_result(_metadata, __LINE__, u, 4, WRITE);
+	expect_result(_metadata, __LINE__, u, POLLIN, POLL);
+	close_fd(&w->rx);
+	close_fd(&w->tx);
+}
+
+/* More than a receive takes at a time. */
+#define MANY_EMPTY 1000
+
+TEST_LONG(channel, read_passes_over_empty_messages_while_work_is_waiting)
+{
+	struct umpsc_batch b = {};
+	struct work work;
+	int i, behind;
+
+	for (i = 0; i < MANY_EMPTY; i++)
+		umpsc_batch_add(&b, "", 0);
+	for (behind = 0; behind < 2; behind++) {
+		ASSERT_EQ(MANY_EMPTY, umpsc_batch_send(self->tx, &b));
+		if (behind)
+			EXPECT_WRITE(self->tx, "x");
+		work_new(_metadata, &self->u, &work);
+		add_read(&self->u, self->rx, self->buf, BUFFER, READ);
+		SUBMIT(2);
+		work_end(_metadata, &self->u, &work);
+		if (!behind) {
+			EXPECT_EQ(MANY_EMPTY, info_of(self->rx).received);
+			EXPECT_QUIET();
+			EXPECT_WRITE(self->tx, "x");
+		}
+		EXPECT_READ("x");
+	}
+	EXPECT_EMPTY(self->rx);
+	umpsc_batch_free(&b);
+}
+
+struct stalled_read {
+	struct stall stall;
+	void *data; /* a page for it */
+	int rx;
+	pid_t other; /* who has to wait for this read */
+	atomic_bool over;
+};
+
+static long stalled_read_fn(void *arg)
+{
+	struct stalled_read *r = arg;
+
+	return read(r->rx, r->stall.map, 1);
+}
+
+/* Lets the read go on once the other waits. */
+static long end_stall_fn(void *arg)
+{
+	struct stalled_read *r = arg;
+	bool waited;
+
+	waited = UMPSC_UNTIL(r->over ||
+			     umpsc_is_asleep(r->other, SYS_io_uring_enter)) &&
+		 !r->over;
+	return stall_fill(&r->stall, r->data) && waited;
+}
+
+TEST_LONG(channel, read_waits_for_another_copy_while_work_is_waiting)
+{
+	struct stalled_read r = { .rx = self->rx, .other = getpid() };
+	struct umpsc_thread reader, ender;
+	struct work work;
+
+	r.data = aligned_alloc(4096, 4096);
+	ASSERT_NE(NULL, r.data);
+	memset(r.data, UMPSC_POISON, 4096);
+	ASSERT_TRUE(stall_new(&r.stall, 1)) TH_LOG("%s", strerror(errno));
+	EXPECT_WRITE(self->tx, "a");
+	EXPECT_WRITE(self->tx, "b");
+	ASSERT_EQ(0, umpsc_thread_start(&reader, stalled_read_fn, &r));
+	ASSERT_TRUE(stall_hit(&r.stall));
+
+	work_new(_metadata, &self->u, &work);
+	add_read(&self->u, self->rx, self->buf, BUFFER, READ);
+	ASSERT_EQ(0, umpsc_thread_start(&ender, end_stall_fn, &r));
+	SUBMIT(2);
+	r.over = true;
+	work_end(_metadata, &self->u, &work);
+	EXPECT_READ("b");
+
+	ASSERT_TRUE(umpsc_thread_join(&ender));
+	EXPECT_TRUE(ender.ret);
+	ASSERT_TRUE(umpsc_thread_join(&reader));
+	EXPECT_EQ(1, reader.ret);
+	EXPECT_EQ('a', r.stall.map[0]);
+	stall_end(&r.stall);
+	free(r.data);
+	EXPECT_EMPTY(self->rx);
 }
 
 /* ---- Ends ---------------------------------------------------------------- */
