@@ -853,6 +853,101 @@ TEST_LONG(channel, killed_receiver_that_copies_has_taken_it_or_not)
 	free(data);
 }
 
+/* A batch whose call takes long enough to be killed in the middle of it. */
+#define HUGE_RECORDS 100000
+
+struct huge {
+	int fd;
+	bool receives;
+	struct umpsc_batch b;
+	unsigned char *out; /* twice as large */
+	atomic_bool *begins;
+};
+
+static long huge_call(struct huge *h)
+{
+	*h->begins = true;
+	if (h->receives)
+		return umpsc_recv(h->fd, h->out, 2 * h->b.len, HUGE_RECORDS, 0,
+				  NULL, NULL);
+	return umpsc_batch_send(h->fd, &h->b);
+}
+
+/* Kills a child in the call, at most @ns after it began. */
+static void huge_kill(struct __test_metadata *_metadata, struct huge *h,
+		      __u64 ns, __u64 *seed)
+{
+	__u64 end;
+	pid_t child;
+
+	*h->begins = false;
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		huge_call(h);
+		umpsc_hang();
+	}
+	ASSERT_TRUE(UMPSC_UNTIL(*h->begins));
+	end = umpsc_now_ns() + umpsc_random(seed) % ns;
+	while (umpsc_now_ns() < end)
+		;
+	kill(child, SIGKILL);
+	ASSERT_EQ(SIGKILL, umpsc_wait_child(child));
+}
+
+TEST_LONG(channel, killed_caller_of_a_huge_batch_has_done_all_or_nothing)
+{
+	struct huge h = {};
+	__u64 seed = umpsc_now_ns(), took[2], was;
+	unsigned int round, done[2] = {};
+	struct umpsc_query before, q;
+	struct umpsc_info info;
+	int rx, tx, i;
+
+	for (i = 0; i < HUGE_RECORDS; i++)
+		umpsc_batch_add(&h.b, &i, sizeof(i));
+	h.out = mmap(NULL, 2 * h.b.len, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	h.begins = mmap(NULL, page, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(h.out != MAP_FAILED && h.begins != MAP_FAILED);
+	ASSERT_EQ(0, umpsc_query(self->tx, &before));
+	for (round = 0; round < 16; round++) {
+		/* With its senders' credentials each record is made anew. */
+		ASSERT_EQ(0, umpsc_private_with(&rx, &tx,
+						round % 2 ? UMPSC_CREDS : 0,
+						O_NONBLOCK, 0, NULL));
+		for (i = 0; i < 2; i++) {
+			h.receives = i;
+			h.fd = i ? rx : tx;
+			if (round < 2) {
+				/* How long does it take? */
+				was = umpsc_now_ns();
+				ASSERT_LT(0, huge_call(&h));
+				took[i] = umpsc_now_ns() - was;
+				continue;
+			}
+			huge_kill(_metadata, &h, 3 * took[i], &seed);
+			ASSERT_EQ(0, umpsc_info(tx, &info));
+			if (info.messages)
+				ASSERT_EQ(HUGE_RECORDS, info.messages);
+			done[i] += i == !info.messages;
+			if (!i && !info.messages)
+				ASSERT_EQ(HUGE_RECORDS,
+					  umpsc_batch_send(tx, &h.b));
+		}
+		close(rx);
+		close(tx);
+		EXPECT_TRUE(UMPSC_UNTIL(umpsc_query(self->tx, &q) ||
+					q.memory == before.memory));
+	}
+	TH_LOG("%u of %u sends, of %llu us, and %u receives, of %llu us, were done before",
+	       done[0], round - 2, took[0] / 1000, done[1], took[1] / 1000);
+	munmap(h.out, 2 * h.b.len);
+	munmap(h.begins, page);
+	umpsc_batch_free(&h.b);
+}
+
 static void timer_signals(bool on)
 {
 	struct itimerval every = {

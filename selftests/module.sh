@@ -188,6 +188,32 @@ test_twenty_reloads() {
 	reload
 }
 
+# Whoever comes too late finds no node, or nothing behind it, and whoever came before is waited for.
+test_reloads_while_others_open() {
+	reload
+	for _ in 1 2; do
+		while [ ! -e enough ]; do
+			# Not for writing: that might make a file.
+			{ true; } 3< "$NODE"
+		done 2> /dev/null &
+	done
+	unloads=0 refusals=0
+	while [ "$unloads" -lt 30 ]; do
+		if rmmod umpsc 2> /dev/null; then
+			unloads=$((unloads + 1))
+			module_load || fail "insmod after $unloads"
+		else
+			refusals=$((refusals + 1))
+			[ "$refusals" -lt 3000 ] || fail "busy all the time"
+		fi
+	done
+	: > enough
+	wait
+	echo "# unloaded $unloads times, refused $refusals times"
+	unload
+	reload
+}
+
 # ---- Parameters -----------------------------------------------------------
 
 test_channels() {
@@ -317,7 +343,7 @@ ktap_one "$@"
 ktap_run version region_and_class unload_after_use unload_busy_while_open \
 	unload_busy_with_private_handles unload_busy_with_messages unload_after_node_removed \
 	unload_with_figures_open \
-	twenty_reloads channels many_channels mode_uid_gid permissions mailbox_off max_len \
+	twenty_reloads reloads_while_others_open channels many_channels mode_uid_gid permissions mailbox_off max_len \
 	bad_channels bad_mode_uid_gid
 status=$?
 module_loaded || module_load || exit 1

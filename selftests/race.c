@@ -454,6 +454,52 @@ TEST_LONG(race, signal_against_a_receive)
 	close(tx);
 }
 
+static void receive_until_soon(struct racer *r)
+{
+	unsigned char buf[64];
+
+	errno = 0;
+	r->ret = umpsc_recv(r->fd, buf, sizeof(buf), 1, umpsc_now_ns() + 100000,
+			    NULL, NULL);
+	r->err = errno;
+}
+
+/* A deadline and a message at once: it is received, or too late and still there. */
+TEST_LONG(race, deadline_against_a_receive)
+{
+	int rx, tx, took = 0, late = 0;
+	struct racer *r = self->racers;
+	struct umpsc_info info;
+
+	ASSERT_EQ(0, umpsc_private(&rx, &tx));
+	ASSERT_TRUE(race_begin(&self->race, r, 1, receive_until_soon));
+	while (race_next(&self->race)) {
+		r[0].fd = rx;
+		race_go(&self->race);
+		ASSERT_EQ(1, write(tx, "x", 1));
+		race_wait(&self->race);
+		ASSERT_EQ(0, umpsc_info(rx, &info));
+		race_was(&self->race, r[0].ret == 1);
+		if (r[0].ret == 1) {
+			took++;
+			ASSERT_EQ(0, info.messages);
+			continue;
+		}
+		late++;
+		ASSERT_EQ(-1, r[0].ret);
+		ASSERT_EQ(ETIMEDOUT, r[0].err);
+		ASSERT_EQ(1, info.messages);
+		ASSERT_EQ(1, receive_one(rx, self->race.rounds));
+	}
+	ASSERT_TRUE(race_end(&self->race, r));
+	TH_LOG("%u rounds: %d received, %d too late", self->race.rounds, took,
+	       late);
+	EXPECT_LT(0, took);
+	EXPECT_LT(0, late);
+	close(rx);
+	close(tx);
+}
+
 /* ---- Handles that come and go ------------------------------------------------------ */
 
 /* Hands a sender on, so that there is one at every moment; other is a weak one. */

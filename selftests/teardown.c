@@ -5,6 +5,8 @@
  */
 #include "umpsc_memory.h"
 
+#include <sys/resource.h>
+
 #define CPUS 2
 #define BATCH 128
 
@@ -122,6 +124,15 @@ static __u64 fill(struct __test_metadata *_metadata, int tx)
 	return info.messages;
 }
 
+/* How often this thread has left its CPU to another that was to run. */
+static long preempted(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nivcsw;
+}
+
 static bool all_is_freed(int manager, const struct umpsc_query *before)
 {
 	struct umpsc_query now;
@@ -135,19 +146,25 @@ TEST_LONG(teardown, backlog_of_all_memory_keeps_no_cpu_when_its_receiver_closes)
 	struct watch w[CPUS];
 	__u64 n, latest, start;
 	bool freed;
+	long left;
 	int i;
 
 	for (i = 0; i < ATTEMPTS; i++) {
 		ASSERT_EQ(0, umpsc_private(&self->rx, &self->tx));
 		n = fill(_metadata, self->tx);
 		watches_start(_metadata, w);
+		left = preempted();
 		start = umpsc_now_ns();
 		close(self->rx);
 		start = umpsc_now_ns() - start;
+		left = preempted() - left;
 		latest = watches_stop(_metadata, w);
 		close(self->tx);
 		TH_LOG("%llu messages freed in %llu ms; longest delay %llu ms",
 		       n, start / 1000000, latest / 1000000);
+		/* Somebody wants it every 2 ms. */
+		TH_LOG("this CPU was given up %ld times meanwhile", left);
+		EXPECT_LT(start / 1000000 / 20, left);
 		self->rx = -1;
 		self->tx = -1;
 		freed = UMPSC_UNTIL(all_is_freed(self->manager, &self->before));

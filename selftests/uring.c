@@ -921,6 +921,12 @@ static int drain(int rx, bool to_eagain)
 	return errno == EAGAIN ? n : -1;
 }
 
+static void spin(unsigned int n)
+{
+	while (n--)
+		atomic_signal_fence(memory_order_seq_cst);
+}
+
 /* As an edge-triggered reader: it takes all that there is, and waits for the next. */
 TEST_LONG(channel, multishot_poll_sees_arrivals_after_the_queue_was_drained)
 {
@@ -968,6 +974,55 @@ TEST_LONG(channel, multishot_poll_sees_arrivals_behind_a_backlog)
 	}
 	EXPECT_QUIET();
 	EXPECT_EQ(3, info_of(self->rx).messages);
+}
+
+#define PACED 2000
+
+struct pacer {
+	struct umpsc_thread t;
+	int tx;
+};
+
+/* Sends at moments that drift against the reader's. */
+static long pacer_fn(void *arg)
+{
+	struct pacer *p = arg;
+	int i;
+
+	for (i = 0; i < PACED; i++) {
+		spin(i * 7919 % 100000);
+		if (write(p->tx, "x", 1) != 1)
+			break;
+	}
+	return i;
+}
+
+/* An arrival at any moment of the reader's turn is seen: else it waits for ever. */
+TEST_LONG(channel, multishot_poll_sees_arrivals_from_another_cpu)
+{
+	struct pacer p = { .tx = self->tx };
+	int n, got = 0, events = 0;
+	struct result r;
+
+	ASSERT_EQ(0, fcntl(self->rx, F_SETFL, O_NONBLOCK));
+	add_poll_multishot(&self->u, self->rx, POLLIN, POLL);
+	SUBMIT(1);
+	ASSERT_EQ(0, umpsc_thread_start(&p.t, pacer_fn, &p));
+	while (got < PACED) {
+		r = RESULT(POLL);
+		ASSERT_EQ(POLLIN, r.res);
+		ASSERT_NE(0, r.flags & IORING_CQE_F_MORE);
+		events++;
+		while ((n = drain(self->rx, true)) > 0)
+			got += n;
+		ASSERT_EQ(0, n);
+	}
+	ASSERT_TRUE(umpsc_thread_join(&p.t));
+	EXPECT_EQ(PACED, p.t.ret);
+	EXPECT_EQ(PACED, got);
+	TH_LOG("%d events of %d messages", events, PACED);
+	/* Else they never met, as one was through before the other began. */
+	EXPECT_LT(1, events);
 }
 
 TEST_LONG(channel, multishot_poll_sees_the_end)
@@ -1069,12 +1124,6 @@ struct racer {
 	int tx;
 	unsigned int most; /* of the turns that it spins */
 };
-
-static void spin(unsigned int n)
-{
-	while (n--)
-		atomic_signal_fence(memory_order_seq_cst);
-}
 
 static long racer_fn(void *arg)
 {

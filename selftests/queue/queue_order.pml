@@ -5,8 +5,9 @@
  * Two producers push three links with four entries; the consumer asks for the
  * count, or not, fetches, walks what is fetched without the lock, and pops what it has
  * taken, also a part of a link's entries, as umpsc_take_batch() and umpsc_take_commit()
- * of umpsc_core.c do.  Or they are two links, and somebody asks for the length once, with
- * the lock or without.  What a link carries, and where it leads, is plain data.
+ * of umpsc_core.c do.  Or they are two links, somebody asks for the length once, with
+ * the lock or without, and the consumer may have gone: then all is drained, once and for
+ * all.  What a link carries, and where it leads, is plain data.
  *
  * Never: nothing is fetched after a count above 0; a payload is not what was written
  * before push; a link, or the tail, is touched by one who was not handed what others did
@@ -25,6 +26,7 @@
  * TWIN 10 last_stale: fetch joins the chain, and leaves its youngest as it was
  * TWIN 11 head_kept: fetch leaves the head as it is
  * TWIN 12 push_behind: push goes by the tail, and not by the head, to find out whether it is the first
+ * TWIN 13 drain_relaxed: umpsc_queue_drain_locked() stores what was taken relaxed
  */
 #define THREADS 4
 #define LINKS 3
@@ -50,6 +52,8 @@
 byte total;
 /* Somebody looks. */
 bool looked_at;
+/* Under the lock: the state word's bit. */
+bool closed;
 
 /* What a link carries, and what its place in the order has come to be. */
 #define entries(link) ((link) == 2 -> 2 : 1)
@@ -99,9 +103,13 @@ inline publish(link)
 	:: twin != 4 -> lock(Q_LOCK)
 	:: else
 	fi;
-	push_locked(link);
 	if
-	:: twin != 6 && twin != 7 -> count_of(link)
+	:: !closed ->
+		push_locked(link);
+		if
+		:: twin != 6 && twin != 7 -> count_of(link)
+		:: else
+		fi
 	:: else
 	fi;
 	if
@@ -284,6 +292,29 @@ proctype consumer(byte me)
 	assert(tmp == 0)
 }
 
+/* umpsc_queue_drain_locked() */
+proctype drainer(byte me)
+{
+	byte first, tmp;
+
+	lock(Q_LOCK);
+	closed = true;
+	load(HEAD, RELAXED, first);
+	store(HEAD, RELAXED, 0);
+	load(STATE, RELAXED, tmp);
+	store(TAKEN, twin != 13, tmp / ENTRY);
+	unlock(Q_LOCK);
+	tmp = 0;
+	do
+	:: first ->
+		plain_read(PAYLOAD(first), tmp);
+		assert(tmp == 10 + first);
+		plain_read(NEXT(first), tmp);
+		first = tmp
+	:: else -> break
+	od
+}
+
 /* umpsc_queue_len(), of anybody */
 inline queue_len()
 {
@@ -326,9 +357,12 @@ init {
 		fi;
 		run producer(0);
 		run producer(1);
-		run consumer(2)
+		if
+		:: true -> run consumer(2)
+		:: looked_at -> run drainer(2)
+		fi
 	}
 	_nr_pr == 1;
-	assert(LAST(STATE) == total * ENTRY && LAST(HEAD) == 0);
-	assert(LAST(TAKEN) == total && pushed == total)
+	assert(LAST(STATE) == pushed * ENTRY && LAST(HEAD) == 0);
+	assert(LAST(TAKEN) == pushed && (closed || pushed == total))
 }
