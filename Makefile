@@ -35,9 +35,10 @@ help:
 	@echo 'make demo       several processes stream text files through /dev/umpsc, in a virtual machine'
 	@echo '                (SABOTAGE=drop|double|swap spoils one line, and it must fail)'
 	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
-	@echo 'make check-debug   all tests on a 6.12 that watches itself, with faults injected, and on PREEMPT_RT'
+	@echo 'make check-debug   all tests on a 6.12 that watches itself, with faults injected'
 	@echo '                (built from Debian sources, about 10 minutes the first time)'
-	@echo 'make soak       both of these, and all tests while a timer sends signals, three times (ROUNDS=...): hours'
+	@echo 'make soak       both of these, and all tests on PREEMPT_RT, and while a timer sends signals,'
+	@echo '                three times (ROUNDS=...): hours'
 	@echo 'make bench      what a message costs, against pipes, sockets and queues, on both kernels'
 	@echo '                (NATIVE=1: on this one, in nanoseconds; PLOT=1: draw it; BENCH=...: options)'
 	@echo 'make mutants    break the module on purpose, and see the tests notice (MUTANTS=NAME...)'
@@ -103,7 +104,7 @@ check:
 	@tools/check
 
 check-debug:
-	@tools/check debug rt
+	@tools/check debug
 
 soak:
 	@tools/soak $(ROUNDS)

@@ -233,7 +233,7 @@ static inline int umpsc_left_ms(__u64 end)
 	return now < end ? (end - now + 999999) / 1000000 : 0;
 }
 
-/* 40, or as the environment has it: who expects failures need not wait as long. */
+/* 40 or longer, or as the environment has it: who expects failures need not wait as long. */
 static inline int umpsc_patience_seconds(void)
 {
 	static int seconds;
@@ -241,7 +241,7 @@ static inline int umpsc_patience_seconds(void)
 
 	if (!seconds) {
 		env = getenv("UMPSC_PATIENCE");
-		seconds = env && atoi(env) > 0 ? atoi(env) : 40;
+		seconds = env && atoi(env) > 0 ? atoi(env) : 40 * umpsc_slow();
 	}
 	return seconds;
 }
