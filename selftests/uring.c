@@ -471,6 +471,7 @@ TEST_LONG(channel, writev_is_one_message_and_readv_fills_its_parts_in_turn)
 	EXPECT_EQ(0, memcmp(head, "abcd", 4));
 	expect_text(_metadata, __LINE__, "efg", tail);
 	EXPECT_EMPTY(self->rx);
+	EXPECT_EQ(0, count_workers());
 }
 
 TEST_LONG(channel, write_to_a_closed_channel_is_epipe_without_a_signal)
