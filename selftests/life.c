@@ -1457,6 +1457,8 @@ TEST_LONG(channel, remove_leaves_a_claimed_and_joined_channel_alone)
 	want.strong = 2;
 	EXPECT_VIEWS(&want, UMPSC_VIEW_SENDER(tx), UMPSC_VIEW_SENDER(other),
 		     UMPSC_VIEW_RECEIVER(rx));
+	EXPECT_EQ(1, umpsc_same(tx, rx));
+	EXPECT_EQ(1, umpsc_same(rx, other));
 	EXPECT_TEXT(rx, "before");
 	EXPECT_TEXT(rx, "after");
 	EXPECT_EMPTY(rx);

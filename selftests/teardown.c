@@ -8,7 +8,8 @@
 #include <sys/resource.h>
 
 #define CPUS 2
-#define BATCH 128
+/* Messages of a byte that fill a page: a run of one object. */
+#define BATCH 100
 
 /* Longest that a real-time thread may wait for a CPU that it is entitled to. */
 #define DELAY_MAX_NS 1000000000ULL
@@ -118,7 +119,6 @@ static __u64 fill(struct __test_metadata *_metadata, int tx)
 	EXPECT_TRUE(errno == ENOMEM || errno == EDQUOT)
 	TH_LOG("%s", strerror(errno));
 	umpsc_batch_free(&b);
-	/* And many that are a run each. */
 	ASSERT_EQ(0, umpsc_info(tx, &info));
 	EXPECT_LT(100000, info.messages);
 	return info.messages;
