@@ -36,7 +36,8 @@ help:
 	@echo '                (SABOTAGE=drop|double|swap spoils one line, and it must fail)'
 	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
 	@echo 'make check-debug   all tests on a 6.12 that watches itself, with faults injected'
-	@echo '                (built from Debian sources, about 10 minutes the first time)'
+	@echo '                (built from Debian sources, about 10 minutes the first time;'
+	@echo '                C_ONLY=1: without those in shell)'
 	@echo 'make soak       both of these, and all tests on PREEMPT_RT, and while a timer sends signals,'
 	@echo '                three times (ROUNDS=...): hours'
 	@echo 'make bench      what a message costs, against pipes, sockets and queues, on both kernels'
@@ -104,7 +105,7 @@ check:
 	@tools/check
 
 check-debug:
-	@tools/check debug
+	@tools/check $(if $(C_ONLY),-c) debug
 
 soak:
 	@tools/soak $(ROUNDS)
