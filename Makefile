@@ -37,7 +37,7 @@ help:
 	@echo 'make check      all tests on Debian 6.1 and 6.12, in virtual machines'
 	@echo 'make check-debug   all tests on a 6.12 that watches itself, with faults injected'
 	@echo '                (built from Debian sources, about 10 minutes the first time;'
-	@echo '                C_ONLY=1: without those in shell)'
+	@echo '                MODULE_ONLY=1: without those of shell, command and library)'
 	@echo 'make soak       both of these, and all tests on PREEMPT_RT, and while a timer sends signals,'
 	@echo '                three times (ROUNDS=...): hours'
 	@echo 'make bench      what a message costs, against pipes, sockets and queues, on both kernels'
@@ -105,7 +105,7 @@ check:
 	@tools/check
 
 check-debug:
-	@tools/check $(if $(C_ONLY),-c) debug
+	@tools/check $(if $(MODULE_ONLY),-m) debug
 
 soak:
 	@tools/soak $(ROUNDS)

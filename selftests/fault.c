@@ -854,7 +854,7 @@ TEST_LONG(channel, killed_receiver_that_copies_has_taken_it_or_not)
 }
 
 /* A batch whose call takes long enough to be killed in the middle of it. */
-#define HUGE_RECORDS 100000
+#define HUGE_RECORDS 40000
 
 struct huge {
 	int fd;

@@ -198,7 +198,7 @@ test_reloads_while_others_open() {
 		done 2> /dev/null &
 	done
 	unloads=0 refusals=0
-	while [ "$unloads" -lt 30 ]; do
+	while [ "$unloads" -lt 10 ]; do
 		if rmmod umpsc 2> /dev/null; then
 			unloads=$((unloads + 1))
 			module_load || fail "insmod after $unloads"
