@@ -2148,6 +2148,7 @@ static __always_inline int umpsc_publish(struct umpsc_channel *ch,
 	u64 count = run->count, bytes = run->bytes;
 	unsigned long flags;
 
+	umpsc_link_init(&run->link);
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
 	if (umpsc_queue_closed(&ch->q)) {
 		ch->refused_closed++;

@@ -73,24 +73,24 @@ struct umpsc_link {
  *
  * The consumer's:
  * @fetched: the oldest link of its chain, or NULL
- * @fetched_last: the youngest, stale when @fetched is NULL
+ * @fetched_last: where the youngest has its next one, stale when @fetched is NULL
  * @taken: entries ever popped; read anywhere
  *
  * The producers', under @lock:
  * @lock: serialises them, and the fetch
  * @state: the state word; read anywhere
  * @head: the oldest link that is not fetched, or NULL; read by the consumer
- * @tail: the youngest, stale when @head is NULL
+ * @tail: where the next link goes: into the youngest, or @head
  */
 struct umpsc_queue {
 	struct umpsc_link *fetched;
-	struct umpsc_link *fetched_last;
+	struct umpsc_link **fetched_last;
 	u64 taken;
 
 	raw_spinlock_t lock ____cacheline_aligned_in_smp;
 	u64 state;
 	struct umpsc_link *head;
-	struct umpsc_link *tail;
+	struct umpsc_link **tail;
 };
 
 static inline void umpsc_queue_init(struct umpsc_queue *q)
@@ -98,7 +98,7 @@ static inline void umpsc_queue_init(struct umpsc_queue *q)
 	raw_spin_lock_init(&q->lock);
 	q->state = 0;
 	q->head = NULL;
-	q->tail = NULL;
+	q->tail = &q->head;
 	q->fetched = NULL;
 	q->fetched_last = NULL;
 	q->taken = 0;
@@ -131,20 +131,22 @@ static inline void umpsc_queue_close_locked(struct umpsc_queue *q)
 	WRITE_ONCE(q->state, q->state | UMPSC_CLOSED);
 }
 
+/* Before a push, and outside the lock: nothing comes behind @link yet. */
+static inline void umpsc_link_init(struct umpsc_link *link)
+{
+	link->next = NULL;
+}
+
 /*
- * Multi producer: append @link, which carries @entries.  The caller has made sure
- * that the queue is not closed.
+ * Multi producer: append @link, which carries @entries and was initialised.  The
+ * caller has made sure that the queue is not closed.
  */
 static inline void umpsc_queue_push_locked(struct umpsc_queue *q,
 					   struct umpsc_link *link, u64 entries)
 {
 	lockdep_assert_held(&q->lock);
-	link->next = NULL;
-	if (q->head)
-		q->tail->next = link;
-	else
-		WRITE_ONCE(q->head, link);
-	q->tail = link;
+	WRITE_ONCE(*q->tail, link);
+	q->tail = &link->next;
 	WRITE_ONCE(q->state, q->state + entries * UMPSC_ENTRY);
 }
 
@@ -161,11 +163,12 @@ static inline void umpsc_queue_fetch_locked(struct umpsc_queue *q)
 	if (!q->head)
 		return;
 	if (q->fetched)
-		q->fetched_last->next = q->head;
+		*q->fetched_last = q->head;
 	else
 		WRITE_ONCE(q->fetched, q->head);
 	q->fetched_last = q->tail;
 	WRITE_ONCE(q->head, NULL);
+	q->tail = &q->head;
 }
 
 /* Anyone: is anything queued?  As umpsc_queue_len(), but the consumer looks at its own. */

@@ -25,8 +25,9 @@
  * TWIN 9 overwritten: fetch takes the place of the chain instead of joining it
  * TWIN 10 last_stale: fetch joins the chain, and leaves its youngest as it was
  * TWIN 11 head_kept: fetch leaves the head as it is
- * TWIN 12 push_behind: push goes by the tail, and not by the head, to find out whether it is the first
+ * TWIN 12 tail_kept: fetch leaves the tail as it is, in the youngest that it took
  * TWIN 13 drain_relaxed: umpsc_queue_drain_locked() stores what was taken relaxed
+ * TWIN 14 uninitialised: nobody calls umpsc_link_init()
  */
 #define THREADS 4
 #define LINKS 3
@@ -43,6 +44,7 @@
 /* A link's name is its number from 1; 0 is NULL. */
 #define PAYLOAD(link) ((link) - 1)
 #define NEXT(link) (LINKS + (link) - 1)
+/* The link whose next one it is, or 0: the head. */
 #define TAIL 6
 #define Q_LOCK 0
 #define GARBAGE 99
@@ -74,18 +76,10 @@ inline push_locked(link)
 		place[link] = pushed;
 		pushed = pushed + entries(link)
 	}
-	plain_write(NEXT(link), 0);
-	load(HEAD, RELAXED, tmp);
+	plain_read(TAIL, tail);
 	if
-	:: twin == 12 -> plain_read(TAIL, tmp)
-	:: else
-	fi;
-	if
-	:: tmp ->
-		plain_read(TAIL, tail);
-		plain_write(NEXT(tail), link)
-	:: else ->
-		store(HEAD, RELAXED, link)
+	:: tail -> plain_write(NEXT(tail), link)
+	:: else -> store(HEAD, RELAXED, link)
 	fi;
 	plain_write(TAIL, link);
 	tail = 0
@@ -95,6 +89,8 @@ inline push_locked(link)
 inline publish(link)
 {
 	plain_write(PAYLOAD(link), 10 + link);
+	/* umpsc_link_init() */
+	plain_write(NEXT(link), (twin == 14 -> GARBAGE : 0));
 	if
 	:: twin == 6 -> count_of(link)
 	:: else
@@ -158,6 +154,10 @@ inline fetch()
 		fi;
 		if
 		:: twin != 11 -> store(HEAD, RELAXED, 0)
+		:: else
+		fi;
+		if
+		:: twin != 12 -> plain_write(TAIL, 0)
 		:: else
 		fi
 	:: else
@@ -301,6 +301,7 @@ proctype drainer(byte me)
 	closed = true;
 	load(HEAD, RELAXED, first);
 	store(HEAD, RELAXED, 0);
+	plain_write(TAIL, 0);
 	load(STATE, RELAXED, tmp);
 	store(TAKEN, twin != 13, tmp / ENTRY);
 	unlock(Q_LOCK);

@@ -207,6 +207,7 @@ static bool publish(struct channel *ch, struct run *run, u64 *order)
 {
 	u64 count = run->count;
 
+	umpsc_link_init(&run->link);
 	raw_spin_lock(&ch->q.lock);
 	if (umpsc_queue_closed(&ch->q)) {
 		raw_spin_unlock(&ch->q.lock);
@@ -608,6 +609,12 @@ static void check_queue(struct umpsc_queue *q, u64 pushed, u64 taken,
 	CHECK(q->head == unfetched);
 }
 
+static void push(struct umpsc_queue *q, struct umpsc_link *link, u64 entries)
+{
+	umpsc_link_init(link);
+	umpsc_queue_push_locked(q, link, entries);
+}
+
 static int unit(void)
 {
 	struct umpsc_link a, b, c, d;
@@ -622,13 +629,13 @@ static int unit(void)
 	umpsc_queue_fetch_locked(&q);
 	check_queue(&q, 0, 0, false, NULL, NULL);
 
-	/* Links are written by push, whatever they hold. */
+	/* Links are initialised, whatever they hold. */
 	memset(&a, 0x5a, sizeof(a));
-	umpsc_queue_push_locked(&q, &a, 1);
+	push(&q, &a, 1);
 	check_queue(&q, 1, 0, false, NULL, &a);
 	CHECK(!umpsc_queue_next(&a));
 	b.next = &a;
-	umpsc_queue_push_locked(&q, &b, 3);
+	push(&q, &b, 3);
 	check_queue(&q, 4, 0, false, NULL, &a);
 	CHECK(umpsc_queue_next(&a) == &b && !umpsc_queue_next(&b));
 
@@ -641,13 +648,13 @@ static int unit(void)
 
 	/* A push leaves the chain that is fetched alone; the next fetch joins it. */
 	c.next = &c;
-	umpsc_queue_push_locked(&q, &c, 2);
+	push(&q, &c, 2);
 	check_queue(&q, 6, 0, false, &a, &c);
 	CHECK(!umpsc_queue_next(&b) && !umpsc_queue_next(&c));
 	umpsc_queue_fetch_locked(&q);
 	check_queue(&q, 6, 0, false, &a, NULL);
 	CHECK(umpsc_queue_next(&b) == &c && !umpsc_queue_next(&c));
-	umpsc_queue_push_locked(&q, &d, 1);
+	push(&q, &d, 1);
 	umpsc_queue_fetch_locked(&q);
 	check_queue(&q, 7, 0, false, &a, NULL);
 	CHECK(umpsc_queue_next(&c) == &d && !umpsc_queue_next(&d));
@@ -665,8 +672,8 @@ static int unit(void)
 	check_queue(&q, 7, 6, false, &d, NULL);
 	CHECK(umpsc_queue_pop(&q, &d, 1) == &d);
 	check_queue(&q, 7, 7, false, NULL, NULL);
-	umpsc_queue_push_locked(&q, &b, 1);
-	umpsc_queue_push_locked(&q, &a, 1);
+	push(&q, &b, 1);
+	push(&q, &a, 1);
 	check_queue(&q, 9, 7, false, NULL, &b);
 	CHECK(umpsc_queue_next(&b) == &a && !umpsc_queue_next(&a));
 
@@ -687,10 +694,10 @@ static int unit(void)
 	/* Draining closes, and takes what is fetched before what is not. */
 	umpsc_queue_init(&q);
 	raw_spin_lock(&q.lock);
-	umpsc_queue_push_locked(&q, &a, 1ULL << 62);
+	push(&q, &a, 1ULL << 62);
 	check_queue(&q, 1ULL << 62, 0, false, NULL, &a);
 	umpsc_queue_fetch_locked(&q);
-	umpsc_queue_push_locked(&q, &b, 1);
+	push(&q, &b, 1);
 	check_queue(&q, (1ULL << 62) + 1, 0, false, &a, &b);
 	CHECK(umpsc_queue_drain_locked(&q) == &a);
 	CHECK(a.next == &b && !b.next);
@@ -715,7 +722,7 @@ static int unheld(const char *what)
 
 	umpsc_queue_init(&q);
 	raw_spin_lock(&q.lock);
-	umpsc_queue_push_locked(&q, &link, 2);
+	push(&q, &link, 2);
 	umpsc_queue_fetch_locked(&q);
 	raw_spin_unlock(&q.lock);
 	CHECK(!pthread_create(&thread, NULL, hold_main, &q.lock));

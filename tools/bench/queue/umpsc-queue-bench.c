@@ -210,6 +210,7 @@ static __always_inline bool umpsc_push(struct queue *q, struct node *node)
 {
 	bool open;
 
+	umpsc_link_init(&node->link);
 	raw_spin_lock(&q->umpsc.lock);
 	open = !umpsc_queue_closed(&q->umpsc);
 	if (open)
