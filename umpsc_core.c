@@ -995,6 +995,9 @@ static const struct {
 	{ 2 * PAGE_SIZE, "umpsc-2page" },
 };
 
+/* umpsc_cache_of() goes by these sizes. */
+static_assert(PAGE_SIZE == SZ_4K);
+
 /* Of segments and arenas. */
 #define UMPSC_CACHE_PAGE (ARRAY_SIZE(umpsc_cache_kinds) - 2)
 
@@ -1485,12 +1488,17 @@ static inline u8 *umpsc_pos_piece(struct umpsc_pos *pos, size_t len,
 	return p;
 }
 
+/* Lets other tasks run, so with spinlocks held no more than a header. */
 static void umpsc_pos_skip_pieces(struct umpsc_pos *pos, size_t len)
 {
+	unsigned int steps = 0;
 	size_t piece;
 
-	for (; len; len -= piece)
+	for (; len; len -= piece) {
 		umpsc_pos_piece(pos, len, &piece);
+		if (!(++steps % UMPSC_RESCHED))
+			cond_resched();
+	}
 }
 
 static inline void umpsc_pos_skip(struct umpsc_pos *pos, size_t len)
@@ -1971,6 +1979,10 @@ static struct umpsc_run *umpsc_batch_repack(struct umpsc_channel *ch,
 		/* The payload, and the padding, which is zero by now. */
 		umpsc_pos_move(&to, &from,
 			       umpsc_record_size(rec->len) - sizeof(*rec));
+		if (!((i + 1) % UMPSC_RESCHED) && umpsc_breathe()) {
+			umpsc_run_free(ch, run);
+			return ERR_PTR(-EINTR);
+		}
 	}
 	return run;
 }
@@ -2715,39 +2727,39 @@ static int umpsc_take_remade(struct umpsc_channel *ch, struct umpsc_take *t,
 	return 1;
 }
 
-/* Number the records from t->pos on anew; the first one's comes last, see below. */
-static int umpsc_take_renumber(struct umpsc_channel *ch, struct umpsc_take *t)
+/*
+ * Number the records from t->pos on anew.  To stop half way, for one who is killed, would
+ * leave numbers of both kinds to the next receiver.
+ */
+static void umpsc_take_renumber(struct umpsc_channel *ch, struct umpsc_take *t)
 {
 	u64 seq = ch->q.taken + t->count;
 	struct umpsc_record *rec, copy;
 	struct umpsc_pos pos = t->pos;
 	u32 i;
 
-	for (i = 1; i < t->pos.left; i++) {
-		umpsc_pos_skip(&pos, umpsc_record_size(umpsc_pos_len(&pos)));
+	for (i = 0; i < t->pos.left; i++) {
 		rec = umpsc_pos_header(&pos, &copy);
 		umpsc_pos_set_seq(&pos, rec, seq + i);
-		if (!(i % UMPSC_RESCHED) && umpsc_breathe())
-			return -EINTR;
+		umpsc_pos_skip(&pos, umpsc_record_size(rec->len));
+		if (!((i + 1) % UMPSC_RESCHED))
+			cond_resched();
 	}
-	rec = umpsc_pos_header(&t->pos, &copy);
-	umpsc_pos_set_seq(&t->pos, rec, seq);
-	return 0;
 }
 
 /*
  * See to it that the records from t->pos on have their numbers, as they were guessed
  * when they were sent.  All of them do or, as the first one shows, none.
  */
-static inline int umpsc_take_number(struct umpsc_channel *ch,
-				    struct umpsc_take *t)
+static inline void umpsc_take_number(struct umpsc_channel *ch,
+				     struct umpsc_take *t)
 {
-	const struct umpsc_record *rec = (const void *)t->pos.p;
+	const struct umpsc_record *rec;
+	struct umpsc_record copy;
 
-	if (likely(t->pos.n >= sizeof(*rec) &&
-		   rec->seq == ch->q.taken + t->count))
-		return 0;
-	return umpsc_take_renumber(ch, t);
+	rec = umpsc_pos_header(&t->pos, &copy);
+	if (unlikely(rec->seq != ch->q.taken + t->count))
+		umpsc_take_renumber(ch, t);
 }
 
 /* As many whole records of the run at t->pos as @to and @max allow, maybe none. */
@@ -2795,9 +2807,7 @@ static inline int umpsc_take_from_run(struct umpsc_channel *ch,
 	struct umpsc_run *run = t->pos.run;
 	int err;
 
-	err = umpsc_take_number(ch, t);
-	if (err)
-		return err;
+	umpsc_take_number(ch, t);
 	if (t->pos.left != run->count || run->count > max ||
 	    run->packed > iov_iter_count(to))
 		return umpsc_take_some_of_run(ch, t, to, max);
