@@ -643,6 +643,29 @@ TEST_LONG(node, permission_to_write_is_to_send_and_to_read_is_to_receive)
 	try_modes(_metadata, "", NOBODY, NOBODY, EACCES, EACCES);
 }
 
+/* With no right to write: it writes to itself. */
+TEST_LONG(node, receiver_may_ask_for_a_sender_whatever_the_mode_is)
+{
+	struct umpsc_create_args args = create_args(NAME);
+	pid_t pid;
+	int rx, tx;
+
+	args.mode = 0640;
+	args.gid = 2000;
+	ASSERT_EQ(0, umpsc_create(self->manager, &args));
+	pid = fork();
+	if (!pid) {
+		ASSERT_EQ(0, become(1001, 2000, 0));
+		EXPECT_ERR(EACCES, umpsc_open(NAME, O_WRONLY));
+		rx = ASSERT_FD(umpsc_open(NAME, O_RDONLY));
+		tx = ASSERT_FD(umpsc_sender(rx, 0));
+		EXPECT_WRITE(tx, "to myself");
+		EXPECT_TEXT(rx, "to myself");
+		_exit(0);
+	}
+	EXPECT_EQ(0, umpsc_wait_child(pid));
+}
+
 /* ---- Device numbers -------------------------------------------------------------- */
 
 TEST_LONG(node, minors_are_handed_out_cyclically)

@@ -1281,6 +1281,43 @@ TEST_LONG(channel, seq_runs_from_0_without_gaps)
 	umpsc_batch_free(&b);
 }
 
+/*
+ * Its headers lie now in one piece of it, now in two.  One is as quickly taken where many
+ * are left as where few are: were the rest numbered anew now and then, the first would
+ * take ten times as long as the last.
+ */
+TEST_LONG(channel, batch_taken_one_by_one_takes_no_longer_at_its_start)
+{
+	const __u64 count = 400000, ends = 20000;
+	__u64 i, used, need, start = 0, first = 0, last = 0;
+	const struct umpsc_record *r;
+	struct umpsc_batch b = {};
+	size_t pos;
+	long n;
+
+	for (i = 0; i < count; i++)
+		umpsc_batch_add(&b, &i, sizeof(i));
+	ASSERT_EQ(count, umpsc_batch_send(self->tx, &b));
+	umpsc_batch_free(&b);
+	for (i = 0; i < count; i += n) {
+		if (!i || i == count - ends)
+			start = umpsc_cpu_ns();
+		n = i < ends || i >= count - ends ? 1 : count - ends - i;
+		n = umpsc_recv(self->rx, buf, sizeof(buf), n, 0, &used, &need);
+		ASSERT_LT(0, n);
+		for (pos = 0; (r = umpsc_batch_next(buf, used, &pos));)
+			ASSERT_EQ(0, memcmp(&r->seq, umpsc_record_data(r),
+					    sizeof(r->seq)));
+		/* The very last one frees them all. */
+		if (i == ends - 2)
+			first = umpsc_cpu_ns() - start;
+		if (i == count - 2)
+			last = umpsc_cpu_ns() - start;
+	}
+	TH_LOG("%llu us, %llu us", first / 1000, last / 1000);
+	EXPECT_LT(first, 4 * last);
+}
+
 TEST_LONG(channel, sender_ids_count_handles_from_1)
 {
 	int clone, weak, up, from_rx;

@@ -184,12 +184,23 @@ static inline void umpsc_timer_stop(void)
 
 /* ---- Time -------------------------------------------------------------- */
 
-static inline __u64 umpsc_now_ns(void)
+static inline __u64 umpsc_clock_ns(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(clock, &ts);
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static inline __u64 umpsc_now_ns(void)
+{
+	return umpsc_clock_ns(CLOCK_MONOTONIC);
+}
+
+/* What this process has had of the CPUs. */
+static inline __u64 umpsc_cpu_ns(void)
+{
+	return umpsc_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 /* The whole of it, whatever signals come. */
