@@ -294,16 +294,6 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-/* The kernel's log from now on. */
-static int log_open(struct __test_metadata *_metadata)
-{
-	int fd =
-		ASSERT_FD(open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-
-	ASSERT_LE(0, lseek(fd, 0, SEEK_END));
-	return fd;
-}
-
 FIXTURE_SETUP(path)
 {
 	struct world *world = &self->world;
@@ -322,7 +312,7 @@ FIXTURE_SETUP(path)
 	/* The frame of a signal would have its faults, too. */
 	umpsc_timer_stop();
 	ASSERT_TRUE(faults_set_up());
-	world->kmsg = log_open(_metadata);
+	world->kmsg = ASSERT_FD(umpsc_log_open());
 	world->manager = ASSERT_FD(umpsc_open_manager());
 	umpsc_node_remove(NAME);
 	umpsc_fill(out, sizeof(out), 1);
@@ -1729,7 +1719,7 @@ FIXTURE_SETUP(load)
 				  "__kmem_cache_create_args"));
 	ASSERT_TRUE(faults_filter("fail_page_alloc", "reject",
 				  "__kmem_cache_create_args"));
-	self->kmsg = log_open(_metadata);
+	self->kmsg = ASSERT_FD(umpsc_log_open());
 	self->module = ASSERT_FD(open(MODULE, O_RDONLY | O_CLOEXEC));
 	ASSERT_EQ(0, syscall(SYS_delete_module, "umpsc", O_NONBLOCK));
 }

@@ -617,6 +617,16 @@ static inline long umpsc_module_refs(void)
 	return atol(text);
 }
 
+/* The kernel's log from now on, a line each read, or -1. */
+static inline int umpsc_log_open(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd >= 0)
+		lseek(fd, 0, SEEK_END);
+	return fd;
+}
+
 /* What /proc/self/fd says of @fd. */
 static inline ssize_t umpsc_fd_name(int fd, char *buf, size_t size)
 {
