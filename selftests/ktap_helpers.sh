@@ -7,7 +7,7 @@
 
 MODULE=${UMPSC_MODULE:-/umpsc.ko}
 
-LIMIT=120
+LIMIT=$((120 * ${UMPSC_SLOW:-1}))
 
 fail() {
 	echo "$*"
