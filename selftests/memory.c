@@ -417,6 +417,114 @@ TEST_LONG(memory, opening_a_node_counts)
 	EXPECT_EQ(0, umpsc_node_remove(NODE));
 }
 
+/* ---- Many at once --------------------------------------------------------------- */
+
+#define CROWD 8
+#define CROWD_CHANNELS 4
+#define CROWD_ROUNDS 1000
+#define CROWD_ROOM (MIB / 2)
+
+/* @top: what the module may hold */
+struct crowd {
+	int rx[CROWD_CHANNELS];
+	int tx[CROWD_CHANNELS];
+	__u64 top;
+};
+
+/*
+ * Goes on at the limit: receives a few, of anyone's, and sends until it is refused.
+ * Most messages are too large to be kept as a spare, and so give back their room; a
+ * stock takes that up only where it is of the same account.
+ */
+static void crowd_member(struct __test_metadata *_metadata,
+			 const struct crowd *c, int member)
+{
+	int tx = c->tx[member % CROWD_CHANNELS];
+	__u64 seed = member, most = 0, held;
+	bool sent;
+	int round, i;
+	size_t len;
+
+	for (round = 0; round < CROWD_ROUNDS; round++) {
+		for (i = umpsc_random(&seed) % 3; i; i--)
+			read(c->rx[umpsc_random(&seed) % CROWD_CHANNELS], data,
+			     sizeof(data));
+		do {
+			len = umpsc_random(&seed) % 4 ? 9000 : 64;
+			errno = 0;
+			sent = write(tx, data, len) == (ssize_t)len;
+			held = umpsc_memory_held(tx);
+			ASSERT_GE(c->top, held)
+			TH_LOG("member %d, round %d", member, round);
+			if (held > most)
+				most = held;
+		} while (sent);
+		ASSERT_EQ(EDQUOT, errno) TH_LOG("member %d", member);
+	}
+	EXPECT_LT(c->top - CROWD_ROOM / 2, most) TH_LOG("member %d", member);
+}
+
+/*
+ * CROWD_ROOM is all that @users may hold together, by the limit of this name.  On each
+ * CPU are two accounts of each user, or one of each of several; and each account, and
+ * each channel, has senders on more than one CPU.
+ */
+static void crowd_run(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(memory) * self, const char *limit, int users)
+{
+	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	const __u64 held = umpsc_memory_held(self->manager);
+	struct umpsc_info info;
+	pid_t pid[CROWD];
+	struct crowd c;
+	int i;
+
+	for (i = 0; i < CROWD_CHANNELS; i++)
+		ASSERT_EQ(0, umpsc_private_with(&c.rx[i], &c.tx[i], 0,
+						O_NONBLOCK, 0, NULL));
+	c.top = umpsc_memory_held(self->manager) + CROWD_ROOM;
+	ASSERT_TRUE(umpsc_limit_set(limit, users == 1 ? CROWD_ROOM : c.top));
+	for (i = 0; i < CROWD; i++) {
+		pid[i] = fork();
+		ASSERT_LE(0, pid[i]);
+		if (pid[i])
+			continue;
+		ASSERT_TRUE(umpsc_run_on(i / CROWD_CHANNELS % cpus));
+		ASSERT_TRUE(umpsc_cgroup_enter(i % 2 ? GROUP_A : GROUP_B));
+		ASSERT_TRUE(umpsc_become(USER + i % users, USER + i % users));
+		crowd_member(_metadata, &c, i);
+		_exit(0);
+	}
+	for (i = 0; i < CROWD; i++)
+		EXPECT_EQ(0, umpsc_wait_child(pid[i]));
+	for (i = 0; i < CROWD_CHANNELS; i++) {
+		close(c.rx[i]);
+		close(c.tx[i]);
+	}
+	EXPECT_TRUE(UMPSC_UNTIL(umpsc_memory_held(self->manager) == held));
+
+	/* One of them can have all of the room. */
+	UMPSC_CHILD({
+		ASSERT_TRUE(umpsc_become(USER, USER));
+		send_until_refused(self->tx, 4000, 0);
+		EXPECT_EQ(EDQUOT, errno);
+	});
+	ASSERT_EQ(0, umpsc_info(self->tx, &info));
+	EXPECT_GE(c.top, held + info.memory);
+	EXPECT_LT(CROWD_ROOM - 2 * 8192, info.memory);
+	EXPECT_DRAINED(4000, 0, info.messages);
+}
+
+TEST_LONG(memory, user_quota_holds_while_many_send_at_once)
+{
+	crowd_run(_metadata, self, "max_user_bytes", 1);
+}
+
+TEST_LONG(memory, ceiling_holds_while_many_users_send_at_once)
+{
+	crowd_run(_metadata, self, "max_bytes", 4);
+}
+
 /* ---- The reserve ------------------------------------------------------------- */
 
 TEST_LONG(memory, growth_stops_at_the_reserve)
