@@ -11,6 +11,9 @@
 #define MIB (1LL << 20)
 #define SENDERS 8
 
+/* A ceiling that many get to before the reserve. */
+#define MANY_MAX (96 * MIB)
+
 enum who {
 	ROOT,
 	CGROUP,
@@ -215,11 +218,12 @@ TEST_LONG(exhaust, endless_sender_ends_in_an_error_and_nobody_else_does)
 	const int senders = variant->who == MANY ? SENDERS : 1;
 	/* 0: the reserve or a limit, whichever comes first. */
 	const int want = variant->who == CGROUP			     ? ENOMEM :
-			 variant->who == ORDINARY && !variant->other ? EDQUOT :
+			 variant->who >= ORDINARY && !variant->other ? EDQUOT :
 								       0;
 	__u64 held = umpsc_memory_held(self->manager);
 	long long kills = umpsc_oom_kills();
 	struct other other = {};
+	struct umpsc_query query;
 	struct umpsc_info info;
 	pid_t pid[SENDERS];
 	__u64 all = 0;
@@ -230,6 +234,8 @@ TEST_LONG(exhaust, endless_sender_ends_in_an_error_and_nobody_else_does)
 		ASSERT_TRUE(umpsc_limit_where_slow());
 	if (variant->who == ORDINARY)
 		ASSERT_TRUE(umpsc_limit_set("max_user_bytes", 32 * MIB));
+	if (variant->who == MANY && !variant->other)
+		ASSERT_TRUE(umpsc_limit_set("max_bytes", MANY_MAX));
 	if (variant->other)
 		other_start(_metadata, &other);
 	for (i = 0; i < senders; i++) {
@@ -256,6 +262,10 @@ TEST_LONG(exhaust, endless_sender_ends_in_an_error_and_nobody_else_does)
 		TH_LOG("sender %d: %s", i, strerror(self->err[i]));
 	}
 	umpsc_log_memory(_metadata, "exhausted");
+	ASSERT_EQ(0, umpsc_query(self->manager, &query));
+	EXPECT_GE(query.max_bytes, query.memory);
+	if (variant->who == ORDINARY)
+		EXPECT_GE(held + query.max_user_bytes, query.memory);
 	if (variant->who == CGROUP)
 		TH_LOG("exhausted: %lld bytes of the cgroup",
 		       umpsc_cgroup_current(GROUP));
