@@ -2,10 +2,9 @@
 /*
  * What poll and epoll say of each handle, and whom a change wakes.
  */
-#include "umpsc_test.h"
+#include "umpsc_tracefs.h"
 
 #include <sys/epoll.h>
-#include <sys/mount.h>
 
 #define IN UMPSC_POLL_IN
 #define HUP UMPSC_POLL_HUP
@@ -544,50 +543,21 @@ TEST_LONG(channel, one_wakeup_for_all_sends_between_two_looks)
 
 /* ---- Wake-ups as the scheduler sees them ------------------------------------ */
 
-#define TRACING "/sys/kernel/tracing/"
-
-static bool trace_set(const char *name, const char *value)
-{
-	char path[128];
-	ssize_t ret;
-	int fd;
-
-	snprintf(path, sizeof(path), TRACING "%s", name);
-	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
-	ret = fd < 0 ? -1 : write(fd, value, strlen(value));
-	close(fd);
-	return ret == (ssize_t)strlen(value);
-}
+#define WAKING "sched/sched_waking"
 
 /* From now on the kernel notes each time that somebody wakes @tid. */
 static bool trace_wakings_begin(pid_t tid)
 {
 	char filter[32];
 
-	if (access(TRACING "trace", F_OK))
-		mount("tracefs", TRACING, "tracefs", 0, NULL);
 	snprintf(filter, sizeof(filter), "pid == %d", tid);
-	return trace_set("tracing_on", "0") &&
-	       trace_set("events/sched/sched_waking/filter", filter) &&
-	       trace_set("events/sched/sched_waking/enable", "1") &&
-	       trace_set("trace", "\n") && trace_set("tracing_on", "1");
+	return umpsc_trace_begin(WAKING, filter);
 }
 
 /* How often that was, or -1. */
 static int trace_wakings_end(void)
 {
-	static char text[1 << 16];
-	char *at = text;
-	int n = 0;
-
-	if (!trace_set("tracing_on", "0") ||
-	    umpsc_read_file(TRACING "trace", text, sizeof(text)) < 0 ||
-	    !trace_set("events/sched/sched_waking/enable", "0") ||
-	    !trace_set("events/sched/sched_waking/filter", "0"))
-		return -1;
-	for (; (at = strstr(at, "sched_waking: ")); at++)
-		n++;
-	return n;
+	return umpsc_trace_end(WAKING, "sched_waking: ");
 }
 
 /* Waits in one of four ways, until there is something. */

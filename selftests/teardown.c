@@ -3,13 +3,19 @@
  * A backlog of any size goes without keeping a CPU from others, wherever its last
  * reference goes.
  */
+#include "umpsc_cpu.h"
 #include "umpsc_memory.h"
-
-#include <sys/resource.h>
+#include "umpsc_tracefs.h"
 
 #define CPUS 2
 /* Messages of a byte that fill a page: a run of one object. */
 #define BATCH 100
+/* A backlog of that many, or of what the memory has room for. */
+#define MESSAGES 10000000
+/* Where each is a call of its own: about 10 s on an emulated machine. */
+#define SINGLE_MESSAGES 500000
+/* What may be charged ahead on each CPU, and so be refused early. */
+#define AHEAD (64 << 10)
 
 /* Longest that a real-time thread may wait for a CPU that it is entitled to. */
 #define DELAY_MAX_NS 1000000000ULL
@@ -47,67 +53,67 @@ FIXTURE_TEARDOWN(teardown)
 	umpsc_log_memory(_metadata, "after");
 }
 
-/* A thread of real time that sleeps and measures how late it is, on one CPU. */
-struct watch {
-	struct umpsc_thread thread;
-	int cpu;
-	atomic_bool ready;
-	atomic_bool stop;
-	__u64 latest;
-};
-
-static long watch_fn(void *arg)
-{
-	struct sched_param fifo = { .sched_priority = 50 };
-	struct watch *w = arg;
-	__u64 start, late;
-
-	if (!umpsc_run_on(w->cpu) || sched_setscheduler(0, SCHED_FIFO, &fifo))
-		return -1;
-	w->ready = true;
-	while (!w->stop) {
-		start = umpsc_now_ns();
-		umpsc_nap_ms(2);
-		late = umpsc_now_ns() - start;
-		if (late > w->latest)
-			w->latest = late;
-	}
-	return 0;
-}
-
-static void watches_start(struct __test_metadata *_metadata, struct watch *w)
+static void watches_start(struct __test_metadata *_metadata,
+			  struct umpsc_watch *w)
 {
 	int i;
 
-	memset(w, 0, CPUS * sizeof(*w));
-	for (i = 0; i < CPUS; i++) {
-		w[i].cpu = i;
-		ASSERT_EQ(0, umpsc_thread_start(&w[i].thread, watch_fn, &w[i]));
-		ASSERT_TRUE(UMPSC_UNTIL(w[i].ready || w[i].thread.done));
-		ASSERT_TRUE(w[i].ready);
-	}
+	for (i = 0; i < CPUS; i++)
+		ASSERT_TRUE(umpsc_watch_start(&w[i], i));
 }
 
 /* The longest delay that there was. */
-static __u64 watches_stop(struct __test_metadata *_metadata, struct watch *w)
+static __u64 watches_stop(struct __test_metadata *_metadata,
+			  struct umpsc_watch *w)
 {
 	__u64 latest = 0;
 	int i;
 
-	for (i = 0; i < CPUS; i++)
-		w[i].stop = true;
 	for (i = 0; i < CPUS; i++) {
-		ASSERT_TRUE(umpsc_thread_join(&w[i].thread));
-		EXPECT_EQ(0, w[i].thread.ret);
+		ASSERT_TRUE(umpsc_watch_stop(&w[i]));
 		if (w[i].latest > latest)
 			latest = w[i].latest;
 	}
 	return latest;
 }
 
-/* Fills a channel with messages of a byte until the module refuses: how many. */
-static __u64 fill(struct __test_metadata *_metadata, int tx)
+/* Bytes of a page that the module holds, with what the allocator adds to check it. */
+static __u64 page_cost(void)
 {
+	static char text[1 << 17];
+	unsigned long per_slab, pages;
+	char *at;
+
+	if (umpsc_read_file("/proc/slabinfo", text, sizeof(text)) < 0)
+		return 4096;
+	at = strstr(text, "\numpsc-page ");
+	if (!at ||
+	    sscanf(at, " %*s %*u %*u %*u %lu %lu", &per_slab, &pages) != 2)
+		return 4096;
+	return pages * 4096 / per_slab;
+}
+
+/* How many messages fit at least, in batches, before there is any. */
+static __u64 messages_least(struct __test_metadata *_metadata, int manager)
+{
+	__u64 available = umpsc_meminfo("MemAvailable"), pages;
+	struct umpsc_query q;
+
+	ASSERT_EQ(0, umpsc_query(manager, &q));
+	ASSERT_LT(q.reserve_bytes, available);
+	/* The rest of the machine lives on meanwhile. */
+	available -= q.reserve_bytes;
+	pages = (available - available / 8) / page_cost();
+	if (pages > (q.max_bytes - q.memory - CPUS * AHEAD) / 4096)
+		pages = (q.max_bytes - q.memory - CPUS * AHEAD) / 4096;
+	TH_LOG("room for %llu pages of %llu bytes", pages, page_cost());
+	return pages < MESSAGES / BATCH ? pages * BATCH : MESSAGES;
+}
+
+/* Fills a channel with messages of a byte until the module refuses: how many. */
+static __u64 fill(struct __test_metadata *_metadata, int manager, int tx)
+{
+	__u64 least = messages_least(_metadata, manager);
 	struct umpsc_batch b = {};
 	struct umpsc_info info;
 	int i;
@@ -120,17 +126,21 @@ static __u64 fill(struct __test_metadata *_metadata, int tx)
 	TH_LOG("%s", strerror(errno));
 	umpsc_batch_free(&b);
 	ASSERT_EQ(0, umpsc_info(tx, &info));
-	EXPECT_LT(100000, info.messages);
+	EXPECT_LE(least, info.messages);
 	return info.messages;
 }
 
-/* How often this thread has left its CPU to another that was to run. */
-static long preempted(void)
+/* The same with a write for each, of which many share a page. */
+static __u64 fill_singly(struct __test_metadata *_metadata, int manager, int tx)
 {
-	struct rusage usage;
+	__u64 n = SINGLE_MESSAGES / umpsc_slow(), i;
+	__u64 held = umpsc_memory_held(manager);
 
-	getrusage(RUSAGE_THREAD, &usage);
-	return usage.ru_nivcsw;
+	for (i = 0; i < n; i++)
+		ASSERT_EQ(1, write(tx, "x", 1));
+	/* One that shares none takes 96 bytes or more. */
+	EXPECT_GT(held + n * 96, umpsc_memory_held(manager));
+	return n;
 }
 
 static bool all_is_freed(int manager, const struct umpsc_query *before)
@@ -141,9 +151,13 @@ static bool all_is_freed(int manager, const struct umpsc_query *before)
 	       now.messages == before->messages;
 }
 
-TEST_LONG(teardown, backlog_of_all_memory_keeps_no_cpu_when_its_receiver_closes)
+/* Who closes the receiver frees the backlog that @fill makes, and gives the CPU up. */
+static void close_receiver_of(struct __test_metadata *_metadata,
+			      FIXTURE_DATA(teardown) * self,
+			      __u64 (*fill)(struct __test_metadata *_metadata,
+					    int manager, int tx))
 {
-	struct watch w[CPUS];
+	struct umpsc_watch w[CPUS];
 	__u64 n, latest, start;
 	bool freed;
 	long left;
@@ -151,20 +165,19 @@ TEST_LONG(teardown, backlog_of_all_memory_keeps_no_cpu_when_its_receiver_closes)
 
 	for (i = 0; i < ATTEMPTS; i++) {
 		ASSERT_EQ(0, umpsc_private(&self->rx, &self->tx));
-		n = fill(_metadata, self->tx);
+		n = fill(_metadata, self->manager, self->tx);
 		watches_start(_metadata, w);
-		left = preempted();
+		left = umpsc_preempted(gettid());
 		start = umpsc_now_ns();
 		close(self->rx);
 		start = umpsc_now_ns() - start;
-		left = preempted() - left;
+		left = umpsc_preempted(gettid()) - left;
 		latest = watches_stop(_metadata, w);
 		close(self->tx);
 		TH_LOG("%llu messages freed in %llu ms; longest delay %llu ms",
 		       n, start / 1000000, latest / 1000000);
-		/* Somebody wants it every 2 ms. */
 		TH_LOG("this CPU was given up %ld times meanwhile", left);
-		EXPECT_LT(start / 1000000 / 20, left);
+		EXPECT_LT(umpsc_preempted_least(start), left);
 		self->rx = -1;
 		self->tx = -1;
 		freed = UMPSC_UNTIL(all_is_freed(self->manager, &self->before));
@@ -173,6 +186,17 @@ TEST_LONG(teardown, backlog_of_all_memory_keeps_no_cpu_when_its_receiver_closes)
 			break;
 	}
 	EXPECT_GT(DELAY_MAX_NS, latest);
+}
+
+TEST_LONG(teardown, backlog_of_all_memory_keeps_no_cpu_when_its_receiver_closes)
+{
+	close_receiver_of(_metadata, self, fill);
+}
+
+TEST_LONG(teardown,
+	  backlog_of_single_writes_keeps_no_cpu_when_its_receiver_closes)
+{
+	close_receiver_of(_metadata, self, fill_singly);
 }
 
 /* A socket that is only in flight through itself, and @fd with it: garbage. */
@@ -197,17 +221,23 @@ static bool collect_garbage(void)
 	return s >= 0 && !close(s);
 }
 
+/* The kernel's notes of what the module's own workqueue is to do, and of a backlog. */
+#define QUEUED "workqueue/workqueue_queue_work"
+#define IN_OUR_OWN "workqueue == \"umpsc\""
+#define TO_FREE "function=umpsc_channel_free_work"
+
 TEST_LONG(teardown, backlog_in_a_socket_cycle_keeps_no_cpu_when_collected)
 {
-	struct watch w[CPUS];
+	struct umpsc_watch w[CPUS];
 	__u64 n, latest;
 	bool freed;
 	int i;
 
 	for (i = 0; i < ATTEMPTS; i++) {
 		ASSERT_EQ(0, umpsc_private(&self->rx, &self->tx));
-		n = fill(_metadata, self->tx);
+		n = fill(_metadata, self->manager, self->tx);
 		watches_start(_metadata, w);
+		ASSERT_TRUE(umpsc_trace_begin(QUEUED, IN_OUR_OWN));
 		make_garbage(_metadata, self->rx);
 		self->rx = -1;
 		EXPECT_TRUE(UMPSC_UNTIL(collect_garbage() &&
@@ -216,6 +246,7 @@ TEST_LONG(teardown, backlog_in_a_socket_cycle_keeps_no_cpu_when_collected)
 		self->tx = -1;
 		freed = UMPSC_UNTIL(all_is_freed(self->manager, &self->before));
 		EXPECT_TRUE(freed);
+		EXPECT_EQ(1, umpsc_trace_end(QUEUED, TO_FREE));
 		latest = watches_stop(_metadata, w);
 		TH_LOG("%llu messages; longest delay %llu ms", n,
 		       latest / 1000000);
@@ -231,7 +262,7 @@ TEST_LONG(teardown,
 	int module;
 
 	ASSERT_EQ(0, umpsc_private(&self->rx, &self->tx));
-	fill(_metadata, self->tx);
+	fill(_metadata, self->manager, self->tx);
 	make_garbage(_metadata, self->rx);
 	self->rx = -1;
 	EXPECT_TRUE(UMPSC_UNTIL(collect_garbage() &&
