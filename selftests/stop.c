@@ -3,7 +3,8 @@
  * Who is stopped: by a signal, a tracer or a task of higher priority, or for ever.
  * Nobody has to wait for him, and what he did not complete did not happen.
  */
-#include "umpsc_test.h"
+#include "umpsc_cpu.h"
+#include "umpsc_stall.h"
 
 #include <sys/ptrace.h>
 
@@ -642,6 +643,186 @@ TEST_LONG(channel, killed_at_any_moment_handles_are_dropped_and_counted)
 		EXPECT_EQ(self->before.messages, q.messages);
 	}
 	TH_LOG("%d rounds", round);
+}
+
+/* ---- Huge batches -------------------------------------------------------------------- */
+
+/* Empty messages: what a call does for each of them is most of what it does. */
+#define HUGE_RECORDS (1 << 20)
+#define HUGE_LEN (HUGE_RECORDS * (size_t)UMPSC_RECORD_HDR)
+
+struct huge {
+	int fd;
+	bool receives;
+	void *buf;
+	/* The watched part of the call: since when, and how often the CPU was given up. */
+	long preempted;
+	__u64 ns;
+};
+
+static void huge_batch(struct umpsc_batch *b)
+{
+	int i;
+
+	for (i = 0; i < HUGE_RECORDS; i++)
+		umpsc_batch_add(b, NULL, 0);
+}
+
+static long huge_call(struct huge *h)
+{
+	/* One less than there are, and each is looked at. */
+	if (h->receives)
+		return umpsc_recv(h->fd, h->buf, HUGE_LEN, HUGE_RECORDS - 1, 0,
+				  NULL, NULL);
+	return umpsc_send(h->fd, h->buf, HUGE_LEN);
+}
+
+static void huge_watch(struct huge *h, pid_t tid)
+{
+	h->preempted = umpsc_preempted(tid);
+	h->ns = umpsc_now_ns();
+}
+
+static long huge_fn(void *arg)
+{
+	struct huge *h = arg;
+	long ret;
+
+	if (!umpsc_run_on(1))
+		return -1;
+	huge_watch(h, gettid());
+	ret = huge_call(h);
+	h->ns = umpsc_now_ns() - h->ns;
+	h->preempted = umpsc_preempted(gettid()) - h->preempted;
+	return ret;
+}
+
+static void huge_expect_preempted(struct __test_metadata *_metadata,
+				  struct huge *h)
+{
+	TH_LOG("%s gave the CPU up %ld times in %llu ms",
+	       h->receives ? "RECV" : "SEND", h->preempted, h->ns / 1000000);
+	EXPECT_LT(umpsc_preempted_least(h->ns), h->preempted);
+}
+
+/*
+ * To allocate memory may give the CPU up, too.  So a send is only watched once it has
+ * all that it needs, and begins to copy.
+ */
+TEST_LONG(channel, huge_batch_gives_its_cpu_up_while_it_is_walked)
+{
+	size_t size = sysconf(_SC_PAGESIZE), pages = HUGE_LEN / size;
+	struct umpsc_batch b = {};
+	struct umpsc_watch w;
+	struct umpsc_thread t;
+	struct huge h = {};
+	struct stall s;
+
+	huge_batch(&b);
+	ASSERT_TRUE(stall_new(&s, pages));
+	ASSERT_TRUE(stall_fill_some(&s, 1, pages - 1, b.data + size));
+	h.buf = s.map;
+	ASSERT_TRUE(umpsc_run_on(0));
+	ASSERT_TRUE(umpsc_watch_start(&w, 1));
+
+	h.fd = self->tx;
+	ASSERT_EQ(0, umpsc_thread_start(&t, huge_fn, &h));
+	ASSERT_TRUE(stall_hit(&s));
+	huge_watch(&h, t.tid);
+	ASSERT_TRUE(stall_fill_some(&s, 0, 1, b.data));
+	ASSERT_TRUE(umpsc_thread_join(&t));
+	EXPECT_EQ(HUGE_RECORDS, t.ret);
+	huge_expect_preempted(_metadata, &h);
+
+	h.fd = self->rx;
+	h.receives = true;
+	ASSERT_EQ(0, umpsc_thread_start(&t, huge_fn, &h));
+	ASSERT_TRUE(umpsc_thread_join(&t));
+	EXPECT_EQ(HUGE_RECORDS - 1, t.ret);
+	huge_expect_preempted(_metadata, &h);
+
+	EXPECT_TRUE(umpsc_watch_stop(&w));
+	umpsc_batch_free(&b);
+	stall_end(&s);
+}
+
+/* Else the call had come to its end just then. */
+#define KILL_ROUNDS 5
+
+/* A child is killed in the call: true if it did not go on to its end. */
+static bool huge_is_cut_short(struct __test_metadata *_metadata, struct huge *h,
+			      struct shared *shared)
+{
+	/* In the last record. */
+	const __u64 *last = h->buf + HUGE_LEN - UMPSC_RECORD_HDR - 8;
+	struct umpsc_info info;
+	long before;
+	pid_t child;
+
+	shared->turn[0] = 0;
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		/* And in the call no page of it is missing. */
+		if (h->receives)
+			memset(h->buf, UMPSC_POISON, HUGE_LEN);
+		if (!umpsc_run_on(1))
+			_exit(1);
+		shared->turn[0]++;
+		huge_call(h);
+		shared->turn[0]++;
+		umpsc_hang();
+	}
+	ASSERT_TRUE(UMPSC_UNTIL(shared->turn[0]));
+	/* Once the watch has had the CPU again, he is in the middle. */
+	before = umpsc_preempted(child);
+	while (shared->turn[0] == 1 && umpsc_preempted(child) < before + 2)
+		;
+	kill(child, SIGKILL);
+	ASSERT_EQ(SIGKILL, umpsc_wait_child(child));
+	ASSERT_EQ(0, umpsc_info(h->fd, &info));
+	if (!h->receives)
+		return !info.messages;
+	return info.messages == HUGE_RECORDS && *last == UMPSC_POISON_U64;
+}
+
+TEST_LONG(channel, huge_batch_ends_when_its_caller_is_killed)
+{
+	struct umpsc_batch b = {};
+	struct umpsc_watch w;
+	int i, round, rx, tx;
+	struct huge h;
+	void *out;
+	bool cut;
+
+	huge_batch(&b);
+	out = mmap(NULL, HUGE_LEN, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, out);
+	ASSERT_TRUE(umpsc_run_on(0));
+	ASSERT_TRUE(umpsc_watch_start(&w, 1));
+	for (i = 0; i < 2; i++) {
+		for (round = 0, cut = false; round < KILL_ROUNDS && !cut;
+		     round++) {
+			ASSERT_EQ(0, umpsc_private(&rx, &tx));
+			if (i)
+				ASSERT_EQ(HUGE_RECORDS,
+					  umpsc_batch_send(tx, &b));
+			h = (struct huge){
+				.fd = i ? rx : tx,
+				.receives = i,
+				.buf = i ? out : b.data,
+			};
+			cut = huge_is_cut_short(_metadata, &h, self->shared);
+			close(rx);
+			close(tx);
+		}
+		TH_LOG("%s: %d rounds", i ? "RECV" : "SEND", round);
+		EXPECT_TRUE(cut);
+	}
+	EXPECT_TRUE(umpsc_watch_stop(&w));
+	munmap(out, HUGE_LEN);
+	umpsc_batch_free(&b);
 }
 
 /* ---- Another time ------------------------------------------------------------------ */

@@ -46,16 +46,24 @@ static inline bool stall_hit(struct stall *s)
 	       msg.event == UFFD_EVENT_PAGEFAULT;
 }
 
-/* The pages have @data, and who stalled goes on. */
-static inline bool stall_fill(struct stall *s, const void *data)
+/* The @pages from number @first on have @data, and who stalled there goes on. */
+static inline bool stall_fill_some(struct stall *s, size_t first, size_t pages,
+				   const void *data)
 {
+	size_t size = sysconf(_SC_PAGESIZE);
 	struct uffdio_copy copy = {
-		.dst = (uintptr_t)s->map,
+		.dst = (uintptr_t)s->map + first * size,
 		.src = (uintptr_t)data,
-		.len = s->len,
+		.len = pages * size,
 	};
 
 	return !ioctl(s->uffd, UFFDIO_COPY, &copy);
+}
+
+/* All of them have. */
+static inline bool stall_fill(struct stall *s, const void *data)
+{
+	return stall_fill_some(s, 0, s->len / sysconf(_SC_PAGESIZE), data);
 }
 
 static inline void stall_end(struct stall *s)
