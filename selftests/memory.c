@@ -421,7 +421,7 @@ TEST_LONG(memory, opening_a_node_counts)
 
 #define CROWD 8
 #define CROWD_CHANNELS 4
-#define CROWD_ROUNDS 1000
+#define CROWD_ROUNDS 400
 #define CROWD_ROOM (MIB / 2)
 
 /* @top: what the module may hold */
