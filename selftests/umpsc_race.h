@@ -137,13 +137,19 @@ static inline void race_wait(struct race *race)
 	pthread_barrier_wait(&race->end);
 }
 
+/* Was it early in this round, with a random moment of at most *@most?  Then later. */
+static inline void race_tune(__u64 *most, bool early)
+{
+	if (early && *most < 10000000)
+		*most += *most / 8;
+	else if (!early && *most > 100)
+		*most -= *most / 8;
+}
+
 /* Was the caller early in this round?  Then it waits longer in the next. */
 static inline void race_was(struct race *race, bool early)
 {
-	if (early && race->delay < 10000000)
-		race->delay += race->delay / 8;
-	else if (!early && race->delay > 100)
-		race->delay -= race->delay / 8;
+	race_tune(&race->delay, early);
 }
 
 static inline bool race_end(struct race *race, struct racer *racers)

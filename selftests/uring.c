@@ -6,6 +6,7 @@
  * A request that has been submitted and has no completion is waiting: io_uring
  * has tried it and armed its poll before submit returns.
  */
+#include "umpsc_race.h"
 #include "umpsc_stall.h"
 
 #include <liburing.h>
@@ -1118,96 +1119,103 @@ TEST_LONG(channel, cancelled_poll_is_over)
 	EXPECT_TEXT(self->rx, "x");
 }
 
-/* A thread that sends a message a round, a while after the barrier. */
-struct racer {
-	struct umpsc_thread t;
-	pthread_barrier_t barrier;
-	int tx;
-	unsigned int most; /* of the turns that it spins */
-};
-
-static long racer_fn(void *arg)
+/* Sends a message, up to @k turns later than the others. */
+static void send_one(struct racer *r)
 {
-	struct racer *r = arg;
-	long sent = 0;
-	int i;
+	race_moment(&r->seed, r->k);
+	r->ret = write(r->fd, "x", 1);
+}
 
-	for (i = 0; i < ROUNDS; i++) {
-		pthread_barrier_wait(&r->barrier);
-		spin(i * 7919 % r->most);
-		sent += write(r->tx, "x", 1) == 1;
-		pthread_barrier_wait(&r->barrier);
+/* One message was sent while the read was being ended: was it done? */
+static bool done_or_took_nothing(struct __test_metadata *_metadata, int rx,
+				 int res, char *buf)
+{
+	if (res == 1) {
+		EXPECT_EQ('x', buf[0]);
+		EXPECT_TRUE(untouched(buf + 1, BUFFER - 1));
+	} else {
+		ASSERT_EQ(-ECANCELED, res);
+		EXPECT_TRUE(untouched(buf, BUFFER));
+		EXPECT_TEXT(rx, "x");
 	}
-	return sent;
+	EXPECT_EMPTY(rx);
+	return res == 1;
 }
 
 TEST_LONG(channel, read_cancelled_as_a_message_comes_is_done_or_took_nothing)
 {
-	int i, done = 0;
-	struct racer r = { .tx = self->tx, .most = 3000 };
-	struct result got;
+	unsigned int done = 0;
+	__u64 later = 1000;
+	struct racer r = {};
+	struct race race;
+	bool was_done;
+	int res;
 
-	ASSERT_EQ(0, pthread_barrier_init(&r.barrier, NULL, 2));
-	ASSERT_EQ(0, umpsc_thread_start(&r.t, racer_fn, &r));
-	for (i = 0; i < ROUNDS; i++) {
+	ASSERT_TRUE(race_begin(&race, &r, 1, send_one));
+	race.least = ROUNDS;
+	while (race_next(&race)) {
+		r.fd = self->tx;
+		r.k = later;
 		START_READ();
 		add_cancel(&self->u, READ);
-		pthread_barrier_wait(&r.barrier);
-		spin(i * 104729 % 3000);
+		race_go(&race);
 		SUBMIT(1);
 		RESULT(CANCEL);
-		got = RESULT(READ);
-		pthread_barrier_wait(&r.barrier);
-		if (got.res == 1) {
-			ASSERT_EQ('x', self->buf[0]);
-			done++;
-		} else {
-			ASSERT_EQ(-ECANCELED, got.res);
-			ASSERT_TRUE(untouched(self->buf, BUFFER));
-			EXPECT_TEXT(self->rx, "x");
-		}
-		EXPECT_EMPTY(self->rx);
+		res = RESULT(READ).res;
+		race_wait(&race);
+		ASSERT_EQ(1, r.ret);
+		was_done = done_or_took_nothing(_metadata, self->rx, res,
+						self->buf);
+		done += was_done;
+		race_was(&race, !was_done);
+		race_tune(&later, was_done);
 	}
-	ASSERT_TRUE(umpsc_thread_join(&r.t));
-	EXPECT_EQ(ROUNDS, r.t.ret);
-	EXPECT_EQ(ROUNDS, info_of(self->rx).received);
-	TH_LOG("%d of %d were done", done, ROUNDS);
+	ASSERT_TRUE(race_end(&race, &r));
+	TH_LOG("%u of %u were done", done, race.rounds);
+	EXPECT_EQ(race.rounds, info_of(self->rx).received);
+	EXPECT_LT(0, done);
+	EXPECT_LT(done, race.rounds);
 }
 
 TEST_LONG(channel, read_timed_out_as_a_message_comes_is_done_or_took_nothing)
 {
-	int i, done = 0;
-	struct racer r = { .tx = self->tx, .most = 200000 };
 	struct __kernel_timespec ts = {};
-	struct result got;
+	__u64 timeout = 100000, later = 100000;
+	unsigned int done = 0;
+	struct racer r = {};
+	struct race race;
+	bool was_done;
+	int res;
 
-	ASSERT_EQ(0, pthread_barrier_init(&r.barrier, NULL, 2));
-	ASSERT_EQ(0, umpsc_thread_start(&r.t, racer_fn, &r));
-	for (i = 0; i < ROUNDS; i++) {
+	ASSERT_TRUE(race_begin(&race, &r, 1, send_one));
+	race.least = ROUNDS;
+	/* Here the time-out is what varies. */
+	race.delay = 1;
+	while (race_next(&race)) {
+		r.fd = self->tx;
+		r.k = later;
 		memset(self->buf, UMPSC_POISON, BUFFER);
-		ts.tv_nsec = 1 + i % 40 * 10000;
+		ts.tv_nsec = 1 + umpsc_random(&race.seed) % timeout;
 		add_read(&self->u, self->rx, self->buf, BUFFER, READ)->flags |=
 			IOSQE_IO_LINK;
 		add_link_timeout(&self->u, &ts);
-		pthread_barrier_wait(&r.barrier);
+		race_go(&race);
 		SUBMIT(2);
-		got = RESULT(READ);
+		res = RESULT(READ).res;
 		EXPECT_GT(0, RESULT(TIMER).res);
-		pthread_barrier_wait(&r.barrier);
-		if (got.res == 1) {
-			ASSERT_EQ('x', self->buf[0]);
-			done++;
-		} else {
-			ASSERT_EQ(-ECANCELED, got.res);
-			ASSERT_TRUE(untouched(self->buf, BUFFER));
-			EXPECT_TEXT(self->rx, "x");
-		}
-		EXPECT_EMPTY(self->rx);
+		race_wait(&race);
+		ASSERT_EQ(1, r.ret);
+		was_done = done_or_took_nothing(_metadata, self->rx, res,
+						self->buf);
+		done += was_done;
+		race_tune(&timeout, !was_done);
+		race_tune(&later, was_done);
 	}
-	ASSERT_TRUE(umpsc_thread_join(&r.t));
-	EXPECT_EQ(ROUNDS, r.t.ret);
-	EXPECT_EQ(ROUNDS, info_of(self->rx).received);
-	TH_LOG("%d of %d were done", done, ROUNDS);
+	ASSERT_TRUE(race_end(&race, &r));
+	TH_LOG("%u of %u were done", done, race.rounds);
+	EXPECT_EQ(race.rounds, info_of(self->rx).received);
+	EXPECT_LT(0, done);
+	EXPECT_LT(done, race.rounds);
 }
 
 /* ---- Registered files and buffers ---------------------------------------- */
