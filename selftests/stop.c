@@ -655,7 +655,7 @@ struct huge {
 	int fd;
 	bool receives;
 	void *buf;
-	/* The watched part of the call: since when, and how often the CPU was given up. */
+	/* The watched part of the call: how often the CPU was given up, and how long. */
 	long preempted;
 	__u64 ns;
 };
@@ -702,7 +702,8 @@ static void huge_expect_preempted(struct __test_metadata *_metadata,
 {
 	TH_LOG("%s gave the CPU up %ld times in %llu ms",
 	       h->receives ? "RECV" : "SEND", h->preempted, h->ns / 1000000);
-	EXPECT_LT(umpsc_preempted_least(h->ns), h->preempted);
+	/* Once may be on its way out. */
+	EXPECT_LT(1 + umpsc_preempted_least(h->ns), h->preempted);
 }
 
 /*

@@ -66,11 +66,12 @@ static inline long umpsc_preempted(pid_t tid)
 
 /*
  * In a call of @ns on a CPU with a watch, a task has to give its CPU up more often than
- * so: a tenth of what the watch asks for, since the host may stall a CPU.
+ * so: a fiftieth of what the watch asks for, since a busy host stalls the CPU for most
+ * of that time.
  */
 static inline long umpsc_preempted_least(__u64 ns)
 {
-	return ns / (10 * UMPSC_WATCH_MS * 1000000ULL);
+	return ns / (50 * UMPSC_WATCH_MS * 1000000ULL);
 }
 
 #endif /* _UMPSC_CPU_H */
