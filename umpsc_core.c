@@ -435,7 +435,8 @@ static unsigned long umpsc_reserve_bytes;
  * in each memory cgroup.  What a user has on all accounts is under the user's quota,
  * the sum of all under the module's ceiling, and growth stops while the machine is
  * short of memory.  The memory cgroup itself is the allocator's matter; the account
- * is how a spare knows its own.
+ * is how a spare knows its own.  It is read before the allocation: if another task
+ * moves the caller to another cgroup in between, that memory is of both.
  *
  * STOCK: most charges touch neither the accounts nor their lock.  Each CPU has a stock
  * of bytes that are charged ahead to one account, in one word, (id, bytes), that only
