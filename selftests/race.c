@@ -1277,7 +1277,7 @@ TEST_LONG(node, remove_against_everything)
 	self->manager = -1;
 	ASSERT_TRUE(race_begin(&self->race, r, 2, do_deed));
 	/* Nodes take their time. */
-	self->race.until += RACE_NS;
+	self->race.until = umpsc_chance_until(2 * RACE_MS);
 	self->race.least = 4 * DEEDS;
 	while (race_next(&self->race)) {
 		i = self->race.rounds;

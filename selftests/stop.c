@@ -163,7 +163,7 @@ TEST_LONG(channel, senders_stopped_by_a_signal_delay_nobody)
 	/* Where the CPUs are busy, it takes a while until they are at it. */
 	for (i = 0; i < 2; i++)
 		ASSERT_TRUE(UMPSC_UNTIL(self->shared->ready[i]));
-	until = umpsc_now_ns() + 3000000000ULL;
+	until = umpsc_chance_until(1500);
 	for (k = 0; k < 10 || !stopped || (k < 300 && umpsc_now_ns() < until);
 	     k++) {
 		for (i = umpsc_random(&seed) % 4; i; i--)
@@ -498,7 +498,7 @@ TEST_LONG(channel, sender_killed_at_any_moment_leaves_whole_sends)
 	int round;
 
 	set_nonblock(self->rx);
-	until = umpsc_now_ns() + 4000000000ULL;
+	until = umpsc_chance_until(2000);
 	for (round = 0; round < 10 || (round < 100 && umpsc_now_ns() < until);
 	     round++) {
 		ASSERT_EQ(0, umpsc_info(self->tx, &info));
@@ -543,7 +543,7 @@ TEST_LONG(channel, reader_killed_at_any_moment_has_read_or_not)
 	int round;
 
 	set_nonblock(self->rx);
-	until = umpsc_now_ns() + 4000000000ULL;
+	until = umpsc_chance_until(2000);
 	for (round = 0; round < 10 || (round < 100 && umpsc_now_ns() < until);
 	     round++) {
 		umpsc_fill(rest, LARGE, round);
@@ -620,7 +620,7 @@ TEST_LONG(channel, killed_at_any_moment_handles_are_dropped_and_counted)
 	pid_t child;
 	int round;
 
-	until = umpsc_now_ns() + 4000000000ULL;
+	until = umpsc_chance_until(2000);
 	for (round = 0; round < 10 || (round < 100 && umpsc_now_ns() < until);
 	     round++) {
 		ASSERT_EQ(0, umpsc_query(self->tx, &q));

@@ -223,7 +223,7 @@ TEST_LONG(million, messages_of_four_processes)
 
 #define ORDER_SENDERS 3
 #define ORDER_EACH 100000
-#define ORDER_NS 4000000000ULL
+#define ORDER_MS 2000
 /* Every so many sends there is a batch. */
 #define ORDER_BATCH 8
 
@@ -266,7 +266,7 @@ static bool order_send_once(struct order_sender *s, struct umpsc_batch *b)
 
 static long order_send_fn(void *arg)
 {
-	__u64 until = umpsc_now_ns() + ORDER_NS;
+	__u64 until = umpsc_chance_until(ORDER_MS);
 	struct order_sender *s = arg;
 	struct umpsc_batch b = {};
 	bool sent = true;

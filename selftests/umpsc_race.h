@@ -9,9 +9,9 @@
 #include "umpsc_test.h"
 
 /* A race goes on for this many rounds, or for that long and a few rounds. */
-#define RACE_ROUNDS 3000
+#define RACE_ROUNDS (1500 * umpsc_longer())
 #define RACE_ROUNDS_LEAST 30
-#define RACE_NS 2000000000ULL
+#define RACE_MS 1000
 
 struct racer;
 
@@ -94,7 +94,7 @@ static inline bool race_begin(struct race *race, struct racer *racers, int n,
 		.racers = racers,
 		.n = n,
 		.seed = umpsc_now_ns(),
-		.until = umpsc_now_ns() + RACE_NS,
+		.until = umpsc_chance_until(RACE_MS),
 		.delay = 2000,
 		.least = RACE_ROUNDS_LEAST,
 	};

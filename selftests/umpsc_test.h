@@ -257,6 +257,21 @@ static inline int umpsc_patience_seconds(void)
 	return seconds;
 }
 
+/* How many times as long as for a quick look tests of chance go on, as UMPSC_LONGER tells. */
+static inline unsigned int umpsc_longer(void)
+{
+	const char *longer = getenv("UMPSC_LONGER");
+	int n = longer ? atoi(longer) : 1;
+
+	return n > 0 ? n : 1;
+}
+
+/* Until when a test of chance goes on that takes @ms for a quick look. */
+static inline __u64 umpsc_chance_until(__u64 ms)
+{
+	return umpsc_now_ns() + ms * umpsc_longer() * 1000000;
+}
+
 /* One more look, a millisecond on, while there is patience; starts with 0 in @stop. */
 static inline bool umpsc_patience(__u64 *stop)
 {
