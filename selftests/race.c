@@ -120,7 +120,7 @@ TEST_LONG(race, send_against_a_receive_that_is_about_to_wait)
 
 	ASSERT_EQ(0, umpsc_private(&rx, &tx));
 	ASSERT_TRUE(race_begin(&self->race, r, 1, receive_once));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, woken && unwoken)) {
 		ASSERT_EQ(0, umpsc_info(tx, &before));
 		r[0].fd = rx;
 		r[0].k = self->race.rounds;
@@ -159,7 +159,7 @@ TEST_LONG(race, send_against_a_poll_that_is_about_to_wait)
 
 	ASSERT_EQ(0, umpsc_private(&rx, &tx));
 	ASSERT_TRUE(race_begin(&self->race, r, 1, watch_once));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, waited)) {
 		i = self->race.rounds % 5;
 		r[0].fd = rx;
 		r[0].k = i < 4 ? how[i] : POLLIN;
@@ -422,7 +422,7 @@ TEST_LONG(race, signal_against_a_receive)
 	sigaction(SIGUSR1, &action, NULL);
 	ASSERT_EQ(0, umpsc_private(&rx, &tx));
 	ASSERT_TRUE(race_begin(&self->race, r, 2, receive_or_send));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, took && interrupted)) {
 		r[0].fd = rx;
 		r[0].k = self->race.rounds;
 		r[1].fd = tx;
@@ -473,7 +473,7 @@ TEST_LONG(race, deadline_against_a_receive)
 
 	ASSERT_EQ(0, umpsc_private(&rx, &tx));
 	ASSERT_TRUE(race_begin(&self->race, r, 1, receive_until_soon));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, took && late)) {
 		r[0].fd = rx;
 		race_go(&self->race);
 		ASSERT_EQ(1, write(tx, "x", 1));
@@ -760,7 +760,7 @@ TEST_LONG(node, claim_against_first_join_and_last_drop)
 	int rx, early = 0;
 
 	ASSERT_TRUE(race_begin(&self->race, r, 1, join_send_drop));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, early && early < self->race.rounds)) {
 		race_go(&self->race);
 		rx = ASSERT_FD(umpsc_open(NODE, O_RDONLY));
 		ASSERT_EQ(0, umpsc_info(rx, &info));

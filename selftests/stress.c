@@ -659,7 +659,7 @@ TEST_LONG(race, each_send_against_close_is_delivered_or_epipe)
 	__u64 ids[2];
 
 	ASSERT_TRUE(race_begin(&self->race, r, 2, send_some));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, delivered && refused)) {
 		ASSERT_EQ(0, umpsc_private(&rx, &tx));
 		r[0].fd = tx;
 		r[1].fd = ASSERT_FD(umpsc_clone(tx, 0));
@@ -709,7 +709,7 @@ TEST_LONG(race, each_send_against_receiver_drop_is_discarded_or_epipe)
 	int rx, tx;
 
 	ASSERT_TRUE(race_begin(&self->race, r, 2, send_some));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, discarded && refused)) {
 		ASSERT_EQ(0, umpsc_private(&rx, &tx));
 		r[0].fd = tx;
 		r[1].fd = ASSERT_FD(umpsc_clone(tx, 0));
@@ -817,7 +817,7 @@ TEST_LONG(race, upgrade_or_the_last_drop_exactly_one_wins)
 	bool from_rx;
 
 	ASSERT_TRUE(race_begin(&self->race, r, 1, close_and_poll));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, won && lost)) {
 		ASSERT_EQ(0,
 			  umpsc_private_with(&rx, &tx, 0, O_NONBLOCK, 0, NULL));
 		weak = ASSERT_FD(umpsc_downgrade(tx, 0));
@@ -1117,7 +1117,8 @@ TEST_LONG(race, receives_through_one_file_get_each_message_once)
 	struct umpsc_info info;
 
 	ASSERT_TRUE(race_begin(&self->race, r, 3, receive_to_the_end));
-	while (self->race.rounds < 500 && race_next(&self->race)) {
+	while (self->race.rounds < 500 &&
+	       race_next_until(&self->race, parted)) {
 		ASSERT_EQ(0, umpsc_private(&rx, &tx));
 		for (i = 0; i < 3; i++)
 			r[i].fd = rx;

@@ -112,15 +112,25 @@ static inline bool race_begin(struct race *race, struct racer *racers, int n,
 	return true;
 }
 
-/* Is there to be another round? */
-static inline bool race_next(struct race *race)
+/* Is there to be another round?  Longer than usual, while there is patience, unless @met. */
+static inline bool race_next_until(struct race *race, bool met)
 {
-	if (race->rounds == RACE_ROUNDS ||
-	    (race->rounds >= race->least && umpsc_now_ns() > race->until))
+	__u64 until = race->until;
+
+	if (!met)
+		until += UMPSC_PATIENCE * 1000000000ULL;
+	if ((met && race->rounds >= RACE_ROUNDS) ||
+	    (race->rounds >= race->least && umpsc_now_ns() > until))
 		return false;
 	race->rounds++;
 	race->there = 0;
 	return true;
+}
+
+/* Is there to be another round? */
+static inline bool race_next(struct race *race)
+{
+	return race_next_until(race, true);
 }
 
 /* Now; and then comes the caller's own part. */

@@ -1153,7 +1153,7 @@ TEST_LONG(channel, read_cancelled_as_a_message_comes_is_done_or_took_nothing)
 
 	ASSERT_TRUE(race_begin(&race, &r, 1, send_one));
 	race.least = ROUNDS;
-	while (race_next(&race)) {
+	while (race_next_until(&race, done && done < race.rounds)) {
 		r.fd = self->tx;
 		r.k = later;
 		START_READ();
@@ -1191,7 +1191,7 @@ TEST_LONG(channel, read_timed_out_as_a_message_comes_is_done_or_took_nothing)
 	race.least = ROUNDS;
 	/* Here the time-out is what varies. */
 	race.delay = 1;
-	while (race_next(&race)) {
+	while (race_next_until(&race, done && done < race.rounds)) {
 		r.fd = self->tx;
 		r.k = later;
 		memset(self->buf, UMPSC_POISON, BUFFER);
