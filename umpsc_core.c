@@ -14,7 +14,8 @@
  *	A ledger is held by its node and by each of the node's channels.
  *
  * Locks, outer first
- *	ledger.lock		which channels of a node there are
+ *	ledger.walk_lock	one walk of a node's channels at a time
+ *	  ledger.lock		which channels of a node there are
  *	  q.lock		see below
  *	rx_lock			one receive at a time; held while it copies to the user
  *	  q.lock		raw, interrupts off: the queue, the senders' counts, the life
@@ -246,23 +247,35 @@ static_assert(offsetof(struct umpsc_arena, data) % UMPSC_RECORD_ALIGN == 0);
 /**
  * struct umpsc_ledger - what the channels of a node have counted, all together
  * @ref: the node, and each of its channels
+ * @closed: the node is being removed, and wants nobody to read on
+ * @walk_lock: held by who walks the channels, over all of his walk
  * @lock: guards the rest
  * @channels: those that exist, the current one and older ones
  * @freed: sums over those that no longer do
+ * @walk: number of the walk that goes on, or of the last one
+ * @sum: what that one has found
  *
  * A channel counts for itself alone, in words that its sends and receives write
  * anyway, and goes on to count when its node leads to another one already: it may
  * be drained, discarded or refuse sends for long.  Its figures move to @freed in
  * one step with its leaving @channels, so that a sum over both misses none and
  * has none twice, whatever becomes of whom meanwhile.
+ *
+ * There may be any number of channels, as handles keep ended ones, and who opens or
+ * closes one waits for @lock.  So a walk lets it go every few channels.  It begins
+ * with @freed; one that leaves before the walk has come to it goes to @sum as well.
  */
 struct umpsc_ledger {
 	struct kref ref;
+	bool closed;
+	struct mutex walk_lock;
 
 	/* Guards the rest. */
 	struct mutex lock;
 	struct list_head channels;
 	struct umpsc_info freed;
+	u32 walk;
+	struct umpsc_info sum;
 };
 
 /**
@@ -282,6 +295,7 @@ struct umpsc_ledger {
  *
  * Under ledger->lock:
  * @in_ledger: among its node's channels
+ * @walked: number of the last walk that has come to it
  *
  * Atomic:
  * @ref: handles, and the node that leads to it
@@ -349,6 +363,7 @@ struct umpsc_channel {
 	struct umpsc_ledger *ledger;
 
 	struct list_head in_ledger;
+	u32 walked;
 
 	struct kref ref;
 	refcount_t strong;
@@ -1568,7 +1583,7 @@ static inline bool umpsc_copy_from(void *to, size_t len, struct iov_iter *from)
 {
 	if (unlikely(!iter_is_ubuf(from)))
 		return _copy_from_iter(to, len, from) == len;
-	if (_copy_from_user(to, from->ubuf + from->iov_offset, len))
+	if (umpsc_copy_from_user(to, from->ubuf + from->iov_offset, len))
 		return false;
 	from->iov_offset += len;
 	from->count -= len;
@@ -1580,7 +1595,7 @@ static inline bool umpsc_copy_to(const void *from, size_t len,
 {
 	if (unlikely(!iter_is_ubuf(to)))
 		return _copy_to_iter(from, len, to) == len;
-	if (_copy_to_user(to->ubuf + to->iov_offset, from, len))
+	if (umpsc_copy_to_user(to->ubuf + to->iov_offset, from, len))
 		return false;
 	to->iov_offset += len;
 	to->count -= len;
@@ -3018,6 +3033,7 @@ struct umpsc_ledger *umpsc_ledger_new(void)
 	if (!ledger)
 		return NULL;
 	kref_init(&ledger->ref);
+	mutex_init(&ledger->walk_lock);
 	mutex_init(&ledger->lock);
 	INIT_LIST_HEAD(&ledger->channels);
 	return ledger;
@@ -3048,6 +3064,7 @@ static void umpsc_ledger_enter(struct umpsc_ledger *ledger,
 	kref_get(&ledger->ref);
 	mutex_lock(&ledger->lock);
 	list_add(&ch->in_ledger, &ledger->channels);
+	ch->walked = ledger->walk - 1;
 	mutex_unlock(&ledger->lock);
 }
 
@@ -3072,29 +3089,71 @@ static void umpsc_info_add(struct umpsc_info *sum,
 	sum->most_bytes = max(sum->most_bytes, info->most_bytes);
 }
 
-static void umpsc_ledger_add_locked(struct umpsc_ledger *ledger,
-				    struct umpsc_info *sum,
-				    struct umpsc_channel *ch)
-{
-	struct umpsc_info info = {};
-
-	lockdep_assert_held(&ledger->lock);
-	umpsc_channel_info(ch, &info);
-	umpsc_info_add(sum, &info);
-}
-
 /* Nobody holds @ch any more: what it counted is final. */
 static void umpsc_ledger_leave(struct umpsc_channel *ch)
 {
 	struct umpsc_ledger *ledger = ch->ledger;
+	struct umpsc_info info = {};
 
 	if (!ledger)
 		return;
+	umpsc_channel_info(ch, &info);
 	mutex_lock(&ledger->lock);
-	umpsc_ledger_add_locked(ledger, &ledger->freed, ch);
+	umpsc_info_add(&ledger->freed, &info);
+	if (ch->walked != ledger->walk)
+		umpsc_info_add(&ledger->sum, &info);
 	list_del(&ch->in_ledger);
 	mutex_unlock(&ledger->lock);
 	umpsc_ledger_put(ledger);
+}
+
+/**
+ * umpsc_ledger_close - let nobody wait for those who read a ledger
+ * @ledger: the node's; umpsc_ledger_info() fails from now on
+ */
+void umpsc_ledger_close(struct umpsc_ledger *ledger)
+{
+	WRITE_ONCE(ledger->closed, true);
+}
+
+/* What keeps a walk from going on, or 0. */
+static int umpsc_ledger_walk_error(const struct umpsc_ledger *ledger)
+{
+	if (READ_ONCE(ledger->closed))
+		return -ENODEV;
+	return fatal_signal_pending(current) ? -EINTR : 0;
+}
+
+static int umpsc_ledger_walk(struct umpsc_ledger *ledger)
+{
+	struct umpsc_channel *ch;
+	unsigned int n = 0;
+	LIST_HEAD(place);
+	int err = 0;
+
+	lockdep_assert_held(&ledger->walk_lock);
+	mutex_lock(&ledger->lock);
+	ledger->walk++;
+	ledger->sum = ledger->freed;
+	list_add(&place, &ledger->channels);
+	while (!err && !list_is_last(&place, &ledger->channels)) {
+		struct umpsc_info info = {};
+
+		ch = list_first_entry(&place, struct umpsc_channel, in_ledger);
+		umpsc_channel_info(ch, &info);
+		umpsc_info_add(&ledger->sum, &info);
+		ch->walked = ledger->walk;
+		list_move(&place, &ch->in_ledger);
+		if (++n % UMPSC_RESCHED == 0) {
+			mutex_unlock(&ledger->lock);
+			cond_resched();
+			err = umpsc_ledger_walk_error(ledger);
+			mutex_lock(&ledger->lock);
+		}
+	}
+	list_del(&place);
+	mutex_unlock(&ledger->lock);
+	return err;
 }
 
 /**
@@ -3105,19 +3164,22 @@ static void umpsc_ledger_leave(struct umpsc_channel *ch)
  *	marks; the rest is 0
  *
  * Each channel's figures are of one instant; the channels are asked in turn.
+ *
+ * Return: 0; -ENODEV: the ledger was closed; -EINTR: the caller was killed.
  */
-void umpsc_ledger_info(struct umpsc_ledger *ledger, struct umpsc_info *info)
+int umpsc_ledger_info(struct umpsc_ledger *ledger, struct umpsc_info *info)
 {
-	struct umpsc_channel *ch;
+	int err;
 
-	mutex_lock(&ledger->lock);
-	*info = ledger->freed;
-	list_for_each_entry(ch, &ledger->channels, in_ledger) {
-		umpsc_ledger_add_locked(ledger, info, ch);
-		/* Handles can keep any number of ended channels. */
-		cond_resched();
-	}
-	mutex_unlock(&ledger->lock);
+	err = mutex_lock_killable(&ledger->walk_lock);
+	if (err)
+		return err;
+	err = umpsc_ledger_walk_error(ledger);
+	if (!err)
+		err = umpsc_ledger_walk(ledger);
+	*info = ledger->sum;
+	mutex_unlock(&ledger->walk_lock);
+	return err;
 }
 
 /* ---- Life -------------------------------------------------------------- */

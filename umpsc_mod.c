@@ -34,9 +34,11 @@
 #include <linux/idr.h>
 #include <linux/ioctl.h>
 #include <linux/kdev_t.h>
+#include <linux/kobject.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/poll.h>
+#include <linux/random.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/stat.h>
@@ -133,6 +135,8 @@ static DEFINE_MUTEX(umpsc_nodes_lock);
 /* By minor; both under umpsc_nodes_lock. */
 static DEFINE_IDR(umpsc_nodes);
 static unsigned int umpsc_nodes_count;
+/* Nodes cannot be opened yet, and are not announced. */
+static bool umpsc_loading = true;
 
 static const struct file_operations umpsc_manager_fops;
 static const struct file_operations umpsc_sender_fops;
@@ -267,17 +271,21 @@ static ssize_t umpsc_attr_show_total(struct device *dev,
 				     struct device_attribute *attr, char *buf)
 {
 	struct umpsc_info info;
+	int err;
 
-	umpsc_ledger_info(umpsc_node_of(dev)->ledger, &info);
-	return umpsc_attr_emit(attr, &info, buf);
+	err = umpsc_ledger_info(umpsc_node_of(dev)->ledger, &info);
+	return err ? err : umpsc_attr_emit(attr, &info, buf);
 }
 
 static ssize_t umpsc_attr_show_refused(struct device *dev,
 				       struct device_attribute *attr, char *buf)
 {
 	struct umpsc_info info;
+	int err;
 
-	umpsc_ledger_info(umpsc_node_of(dev)->ledger, &info);
+	err = umpsc_ledger_info(umpsc_node_of(dev)->ledger, &info);
+	if (err)
+		return err;
 	return sysfs_emit(buf, "%llu\n",
 			  info.refused_closed + info.refused_size +
 				  info.refused_limit + info.refused_quota +
@@ -458,6 +466,7 @@ static int umpsc_node_create(const struct umpsc_create_args *args, kuid_t uid,
 	device_initialize(&node->dev);
 	node->dev.class = &umpsc_class;
 	node->dev.type = &umpsc_node_type;
+	dev_set_uevent_suppress(&node->dev, umpsc_loading);
 	node->ledger = umpsc_ledger_new();
 	if (!node->ledger) {
 		umpsc_node_put(node);
@@ -533,6 +542,7 @@ static struct umpsc_channel *umpsc_node_detach_locked(struct umpsc_node *node)
 	lockdep_assert_held(&umpsc_nodes_lock);
 	idr_remove(&umpsc_nodes, MINOR(node->dev.devt));
 	WRITE_ONCE(umpsc_nodes_count, umpsc_nodes_count - 1);
+	umpsc_ledger_close(node->ledger);
 	device_del(&node->dev);
 
 	mutex_lock(&node->lock);
@@ -1582,8 +1592,12 @@ static int __init umpsc_nodes_load(void)
 		return -EINVAL;
 	}
 	err = umpsc_node_create(&args, uid, gid, umpsc_mailbox_param);
-	if (err < 0 || !*umpsc_channels_param)
-		return min(err, 0);
+	if (err < 0)
+		return err;
+	/* Where the last load's nodes left off is not known: far from there, most likely. */
+	idr_set_cursor(&umpsc_nodes, 1 + get_random_u32() % (UMPSC_MINORS - 1));
+	if (!*umpsc_channels_param)
+		return 0;
 
 	list = kstrdup(umpsc_channels_param, GFP_KERNEL);
 	if (!list)
@@ -1602,6 +1616,23 @@ static int __init umpsc_nodes_load(void)
 	kfree(list);
 	/* modprobe takes EEXIST for "is loaded already", and is content. */
 	return err == -EEXIST ? -EINVAL : min(err, 0);
+}
+
+/* The nodes that were made while loading can be opened. */
+static void __init umpsc_nodes_announce(void)
+{
+	struct umpsc_node *node;
+	int minor;
+
+	mutex_lock(&umpsc_nodes_lock);
+	umpsc_loading = false;
+	idr_for_each_entry(&umpsc_nodes, node, minor) {
+		if (!dev_get_uevent_suppress(&node->dev))
+			continue;
+		dev_set_uevent_suppress(&node->dev, 0);
+		kobject_uevent(&node->dev.kobj, KOBJ_ADD);
+	}
+	mutex_unlock(&umpsc_nodes_lock);
 }
 
 static int __init umpsc_init(void)
@@ -1626,6 +1657,7 @@ static int __init umpsc_init(void)
 	err = cdev_add(&umpsc_cdev, umpsc_region, UMPSC_MINORS);
 	if (err)
 		goto err_nodes;
+	umpsc_nodes_announce();
 	return 0;
 
 err_nodes:

@@ -22,6 +22,18 @@
 #error "umpsc needs a machine that has an atomic exchange"
 #endif
 
+/*
+ * User copies that check the user's side only are exported where they are out of line;
+ * elsewhere they take the way that checks the kernel's object, too.
+ */
+#ifdef CONFIG_X86_64
+#define umpsc_copy_from_user _copy_from_user
+#define umpsc_copy_to_user _copy_to_user
+#else
+#define umpsc_copy_from_user copy_from_user
+#define umpsc_copy_to_user copy_to_user
+#endif
+
 /* struct device_type's devnode() takes a const device since 6.2. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 #define UMPSC_DEVNODE_CONST

@@ -111,7 +111,8 @@ u64 umpsc_channel_new_id(struct umpsc_channel *ch);
 
 struct umpsc_ledger *umpsc_ledger_new(void);
 void umpsc_ledger_put(struct umpsc_ledger *ledger);
-void umpsc_ledger_info(struct umpsc_ledger *ledger, struct umpsc_info *info);
+void umpsc_ledger_close(struct umpsc_ledger *ledger);
+int umpsc_ledger_info(struct umpsc_ledger *ledger, struct umpsc_info *info);
 
 int umpsc_sender_join(struct umpsc_channel *ch);
 void umpsc_sender_leave(struct umpsc_channel *ch);

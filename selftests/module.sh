@@ -246,6 +246,55 @@ test_many_channels() {
 	reload
 }
 
+# Whoever is told of a node can open it at once.
+test_announced_nodes_can_be_opened() {
+	need python3
+	unload
+	cat > listener.py <<-'END'
+		import os, socket
+		from socket import AF_NETLINK, SOCK_RAW
+		NETLINK_KOBJECT_UEVENT, SO_RCVBUFFORCE = 15, 33
+		told = socket.socket(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT)
+		told.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 22)
+		told.bind((0, 1))
+		told.settimeout(60)
+		print("listening", flush=True)
+		nodes = set()
+		while len(nodes) < 51:
+		    event, *rest = told.recv(65536).split(b"\0")
+		    for line in rest:
+		        if event.startswith(b"add@") and line.startswith(b"DEVNAME=umpsc"):
+		            path = "/dev/" + line[8:].decode()
+		            assert path not in nodes, path + " came twice"
+		            nodes.add(path)
+		            os.close(os.open(path, os.O_WRONLY))
+		print("opened", flush=True)
+	END
+	python3 listener.py > heard 2>&1 &
+	listener=$!
+	until_true grep -q listening heard || fail "no listener: $(cat heard)"
+	names=$(seq 50 | sed 's/^/n/' | tr '\n' ,)
+	module_load "channels=${names%,}" || fail "insmod"
+	wait "$listener" || fail "$(tail -n 1 heard)"
+	grep -q opened heard || fail "$(cat heard)"
+	reload
+}
+
+# A device file that a container kept leads to no channel of the module's next life.
+test_device_file_of_an_earlier_load() {
+	reload channels=a,b
+	old=$(cat /sys/class/umpsc/umpsc-b/dev)
+	mknod old c "${old%:*}" "${old#*:}" || fail "mknod"
+	: <> old || fail "it is not the node"
+	rmmod umpsc || fail "rmmod"
+	refused sh -c ': > old'
+	reload channels=c,d,e,f
+	refused sh -c ': <> old'
+	grep -qi 'no such device or address' error || fail "$(cat error)"
+	rm old
+	reload
+}
+
 test_mode_uid_gid() {
 	reload channels=a mode=0624 uid=123 gid=456
 	for node in "$NODE" "$NODE-a"; do
@@ -343,7 +392,8 @@ ktap_one "$@"
 ktap_run version region_and_class unload_after_use unload_busy_while_open \
 	unload_busy_with_private_handles unload_busy_with_messages unload_after_node_removed \
 	unload_with_figures_open \
-	twenty_reloads reloads_while_others_open channels many_channels mode_uid_gid permissions mailbox_off max_len \
+	twenty_reloads reloads_while_others_open channels many_channels announced_nodes_can_be_opened \
+	device_file_of_an_earlier_load mode_uid_gid permissions mailbox_off max_len \
 	bad_channels bad_mode_uid_gid
 status=$?
 module_loaded || module_load || exit 1

@@ -5,6 +5,8 @@
  */
 #include "umpsc_test.h"
 
+#include <sys/resource.h>
+
 #define NAME "sysfs"
 #define OTHER "sysfs-other"
 #define NOBODY 65534
@@ -516,6 +518,52 @@ TEST_LONG(sysfs, totals_only_grow_while_channels_come_and_go)
 		      .refused_closed = CHURN_ROUNDS,
 		      .most_messages = CHURN_MESSAGES,
 		      .most_bytes = 3 * CHURN_MESSAGES);
+}
+
+#define LEAVERS 2000
+
+/* Ended channels of a node, each kept by a sender. */
+static int leavers[LEAVERS];
+
+/* They go, from both ends of the list in which they are looked at. */
+static long leave_fn(void *arg)
+{
+	int i;
+
+	for (i = 0; i < LEAVERS / 2; i++)
+		if (close(leavers[i]) || close(leavers[LEAVERS - 1 - i]))
+			return -1;
+	return 0;
+}
+
+/* A sum over so many takes a while, and they go while it is made. */
+TEST_LONG(sysfs, total_is_exact_while_its_channels_go)
+{
+	struct rlimit limit = { LEAVERS + 100, LEAVERS + 100 };
+	struct umpsc_thread leave;
+	__u64 looks = 0;
+	int i, rx;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	for (i = 0; i < LEAVERS; i++) {
+		leavers[i] = ASSERT_FD(umpsc_open(NAME, O_WRONLY));
+		rx = ASSERT_FD(umpsc_open(NAME, O_RDONLY));
+		ASSERT_EQ(1, write(leavers[i], "x", 1));
+		close(rx);
+	}
+	EXPECT_EQ(LEAVERS, attr_read(NAME, "sent"));
+	ASSERT_EQ(0, umpsc_thread_start(&leave, leave_fn, NULL));
+	while (!leave.done) {
+		ASSERT_EQ(LEAVERS, attr_read(NAME, "sent"));
+		looks++;
+	}
+	ASSERT_TRUE(umpsc_thread_join(&leave));
+	EXPECT_EQ(0, leave.ret);
+	TH_LOG("%llu looks", looks);
+	EXPECT_LT(0, looks);
+	EXPECT_TOTALS(NAME, .sent = LEAVERS, .sent_bytes = LEAVERS,
+		      .discarded = LEAVERS, .most_messages = 1,
+		      .most_bytes = 1);
 }
 
 /* ---- Removal ----------------------------------------------------------- */

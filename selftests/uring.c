@@ -910,6 +910,16 @@ TEST_LONG(channel, poll_of_a_weak_sender_tells_of_the_last_drop)
 	close(weak);
 }
 
+TEST_LONG(channel, poll_of_a_manager_is_err)
+{
+	int manager = ASSERT_FD(umpsc_open_manager());
+
+	add_poll(&self->u, manager, POLLIN, POLL);
+	SUBMIT(1);
+	EXPECT_RESULT(POLLERR, POLL);
+	close(manager);
+}
+
 /* Takes what is there, to EAGAIN or only so much: how many. */
 static int drain(int rx, bool to_eagain)
 {
