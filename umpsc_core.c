@@ -459,6 +459,10 @@ static unsigned long umpsc_reserve_bytes;
  * does that returns the stocks at rest, and a charge that would fail otherwise.  An
  * account with bytes in a stock is not empty, and only empty ones are freed: who
  * finds an id in a stock, or in a run, has an account that stays.
+ *
+ * OVER: where a limit is set below what is held already, all that is freed is given
+ * back, until that is no longer so: what a stock, a spare or an arena has is charged
+ * already, and nobody would ask whether it still may be used.
  */
 
 /**
@@ -467,12 +471,14 @@ static unsigned long umpsc_reserve_bytes;
  * @uid: the user
  * @accounts: how many there are
  * @bytes: on them
+ * @over: he has more than his quota, since it was lowered; see OVER
  */
 struct umpsc_user {
 	struct hlist_node node;
 	kuid_t uid;
 	unsigned long accounts;
 	unsigned long bytes;
+	bool over;
 };
 
 /**
@@ -543,6 +549,43 @@ static void umpsc_accounts_free(struct hlist_head *empty)
 		kfree(account->user);
 		kfree(account);
 	}
+}
+
+/* OVER: how many users have more than their quota, and whether all have too much. */
+static unsigned int umpsc_users_over;
+static bool umpsc_all_over;
+/* OVER: either; written under umpsc_accounts_lock. */
+static bool umpsc_over __read_mostly;
+
+/* OVER: @user, or all, may have less now. */
+static void umpsc_over_update_locked(struct umpsc_user *user)
+{
+	lockdep_assert_held(&umpsc_accounts_lock);
+	if (!umpsc_over)
+		return;
+	if (user->over && user->bytes <= READ_ONCE(umpsc_max_user_bytes)) {
+		user->over = false;
+		umpsc_users_over--;
+	}
+	if (umpsc_charged <= READ_ONCE(umpsc_max_bytes))
+		umpsc_all_over = false;
+	WRITE_ONCE(umpsc_over, umpsc_all_over || umpsc_users_over);
+}
+
+/* OVER: the limits have changed. */
+static void umpsc_over_find_locked(void)
+{
+	struct umpsc_user *user;
+	int bucket;
+
+	lockdep_assert_held(&umpsc_accounts_lock);
+	umpsc_users_over = 0;
+	hash_for_each(umpsc_users, bucket, user, node) {
+		user->over = user->bytes > READ_ONCE(umpsc_max_user_bytes);
+		umpsc_users_over += user->over;
+	}
+	umpsc_all_over = umpsc_charged > READ_ONCE(umpsc_max_bytes);
+	WRITE_ONCE(umpsc_over, umpsc_all_over || umpsc_users_over);
 }
 
 static u64 umpsc_stock_word(u32 id, u32 bytes)
@@ -684,6 +727,7 @@ static void umpsc_account_debit_locked(struct umpsc_account *account,
 		min(umpsc_growth_checked, umpsc_charged + UMPSC_GROWTH);
 	user->bytes -= bytes;
 	account->bytes -= bytes;
+	umpsc_over_update_locked(user);
 	if (account->bytes)
 		return;
 	for_each_possible_cpu(cpu) {
@@ -712,8 +756,21 @@ static void umpsc_stock_empty_locked(u64 word)
 	umpsc_account_debit_locked(account, (u32)word);
 }
 
-/* Empty all stocks. */
-static void umpsc_stocks_empty(void)
+/* Whether a stock with @word has something to give, and, with @uid, if it is that user's. */
+static bool umpsc_stock_is_of_locked(u64 word, const kuid_t *uid)
+{
+	struct umpsc_account *account;
+
+	lockdep_assert_held(&umpsc_accounts_lock);
+	if (!(u32)word || !uid)
+		return (u32)word;
+	/* Or it was given away and spent since. */
+	account = umpsc_account_find_locked(word >> 32);
+	return account && uid_eq(account->user->uid, *uid);
+}
+
+/* Empty all stocks, or those of @uid. */
+static void umpsc_stocks_empty(const kuid_t *uid)
 {
 	struct umpsc_stock *stock;
 	HLIST_HEAD(empty);
@@ -722,7 +779,9 @@ static void umpsc_stocks_empty(void)
 	for_each_possible_cpu(cpu) {
 		stock = per_cpu_ptr(&umpsc_stocks, cpu);
 		raw_spin_lock(&umpsc_accounts_lock);
-		umpsc_stock_empty_locked(atomic64_xchg(&stock->word, 0));
+		if (umpsc_stock_is_of_locked(atomic64_read(&stock->word), uid))
+			umpsc_stock_empty_locked(
+				atomic64_xchg(&stock->word, 0));
 		hlist_move_list(&umpsc_accounts_empty, &empty);
 		raw_spin_unlock(&umpsc_accounts_lock);
 		umpsc_accounts_free(&empty);
@@ -731,18 +790,26 @@ static void umpsc_stocks_empty(void)
 
 static void umpsc_stocks_return(struct work_struct *work)
 {
-	umpsc_stocks_empty();
+	umpsc_stocks_empty(NULL);
+}
+
+/* Whether @bytes more are within the module's limit. */
+static bool umpsc_all_fits(unsigned long bytes)
+{
+	unsigned long max = READ_ONCE(umpsc_max_bytes);
+	unsigned long charged = READ_ONCE(umpsc_charged);
+
+	return charged <= max && bytes <= max - charged;
 }
 
 /* Whether @bytes more are within the limits of @user and of the module. */
 static bool umpsc_charge_fits_locked(const struct umpsc_user *user,
 				     unsigned long bytes, bool exempt)
 {
-	unsigned long max = READ_ONCE(umpsc_max_bytes);
 	unsigned long user_max = READ_ONCE(umpsc_max_user_bytes);
 
 	lockdep_assert_held(&umpsc_accounts_lock);
-	if (umpsc_charged > max || bytes > max - umpsc_charged)
+	if (!umpsc_all_fits(bytes))
 		return false;
 	return exempt ||
 	       (user->bytes <= user_max && bytes <= user_max - user->bytes);
@@ -762,7 +829,8 @@ static int umpsc_account_charge_locked(struct umpsc_account *account,
 
 	lockdep_assert_held(&umpsc_accounts_lock);
 	/* Beyond the quota not: not all of a user's tasks are exempt. */
-	if (exempt || !umpsc_charge_fits_locked(account->user, all, false))
+	if (exempt || umpsc_over ||
+	    !umpsc_charge_fits_locked(account->user, all, false))
 		all = bytes;
 	if (!umpsc_charge_fits_locked(account->user, all, exempt)) {
 		if (!account->bytes)
@@ -854,7 +922,8 @@ static int umpsc_charge_account(size_t bytes, u32 *id)
 			continue;
 		} else if (err == -EDQUOT && !emptied) {
 			emptied = true;
-			umpsc_stocks_empty();
+			/* At his quota, only his own are of use. */
+			umpsc_stocks_empty(umpsc_all_fits(bytes) ? &uid : NULL);
 			continue;
 		}
 		break;
@@ -872,7 +941,8 @@ static int umpsc_charge(size_t bytes, u32 *id)
 	s64 word = atomic64_read(&stock->word);
 
 	/* Any CPU's stock will do, if it is of this account. */
-	while (*id && (u64)word >> 32 == *id && (u32)word >= bytes)
+	while (*id && !READ_ONCE(umpsc_over) && (u64)word >> 32 == *id &&
+	       (u32)word >= bytes)
 		if (atomic64_try_cmpxchg(&stock->word, &word, word - bytes))
 			return 0;
 	return umpsc_charge_account(bytes, id);
@@ -903,7 +973,8 @@ void umpsc_memory_uncharge(size_t bytes, u32 account)
 	s64 word = atomic64_read(&stock->word);
 	HLIST_HEAD(empty);
 
-	while (!(u32)word || (u64)word >> 32 == account) {
+	while (!READ_ONCE(umpsc_over) &&
+	       (!(u32)word || (u64)word >> 32 == account)) {
 		if (unlikely((u32)word + bytes > UMPSC_STOCK_MAX)) {
 			/* So that the next ones find room. */
 			if (!atomic64_try_cmpxchg(&stock->word, &word, 0))
@@ -950,8 +1021,9 @@ static int umpsc_limit_set(const char *value, const struct kernel_param *param)
 		return err;
 	raw_spin_lock(&umpsc_accounts_lock);
 	umpsc_growth_checked = 0;
+	umpsc_over_find_locked();
 	raw_spin_unlock(&umpsc_accounts_lock);
-	umpsc_stocks_empty();
+	umpsc_stocks_empty(NULL);
 	return 0;
 }
 
@@ -1365,7 +1437,8 @@ static inline struct umpsc_run *umpsc_spare_take(struct umpsc_channel *ch,
 static inline struct umpsc_run *umpsc_spare_of(struct umpsc_channel *ch,
 					       struct umpsc_run *run)
 {
-	if (!run->account || run->packed > UMPSC_SPARE_PACKED)
+	if (!run->account || run->packed > UMPSC_SPARE_PACKED ||
+	    unlikely(READ_ONCE(umpsc_over)))
 		return NULL;
 	umpsc_run_deinit_creds(ch, run);
 	return run;
@@ -1452,8 +1525,11 @@ static __always_inline struct umpsc_run *umpsc_run_new(struct umpsc_channel *ch,
 	struct umpsc_run *run;
 
 	might_sleep();
+	if (unlikely(READ_ONCE(umpsc_over)))
+		umpsc_spare_drop(ch);
 	run = umpsc_spare_take(ch, packed, account);
-	if (!run && umpsc_run_size(ch, packed) <= UMPSC_ARENA_RUN &&
+	if (!run && !unlikely(READ_ONCE(umpsc_over)) &&
+	    umpsc_run_size(ch, packed) <= UMPSC_ARENA_RUN &&
 	    (READ_ONCE(ch->arena) ||
 	     umpsc_queue_len(&ch->q) >= UMPSC_ARENA_BACKLOG)) {
 		run = umpsc_arena_take(ch, umpsc_run_size(ch, packed), account);
@@ -2135,20 +2211,22 @@ static bool umpsc_wake_receiver_once(struct umpsc_channel *ch)
  * WAKE: after a publication that found the channel watched.  @sent is what had been
  * sent with it.  While exclusive pollers are left, the next send is to wake one of
  * them, since the woken one may not look at all; what was sent in the meantime wakes
- * one for all of it.
+ * one for all of it.  What is sent after that finds the channel watched, or comes
+ * behind a send that did, so there is nothing to go on for.
  */
 static void umpsc_wake_receiver(struct umpsc_channel *ch, u64 sent)
 {
 	unsigned long flags;
-	bool more = true;
+	bool more;
 
-	while (more && umpsc_wake_receiver_once(ch)) {
-		raw_spin_lock_irqsave(&ch->q.lock, flags);
-		ch->rx_watched = true;
-		more = umpsc_queue_pushed(&ch->q) != sent;
-		sent = umpsc_queue_pushed(&ch->q);
-		raw_spin_unlock_irqrestore(&ch->q.lock, flags);
-	}
+	if (!umpsc_wake_receiver_once(ch))
+		return;
+	raw_spin_lock_irqsave(&ch->q.lock, flags);
+	ch->rx_watched = true;
+	more = umpsc_queue_pushed(&ch->q) != sent;
+	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
+	if (more)
+		umpsc_wake_receiver_once(ch);
 }
 
 /* Close and the last drop: whoever waits for anything is to look again. */
@@ -2578,23 +2656,53 @@ static __always_inline int umpsc_take_commit(struct umpsc_channel *ch,
 	return 0;
 }
 
+/* What a signal ends a receive with, before anything was taken. */
+static int umpsc_signal_error(enum umpsc_wait wait)
+{
+	return wait == UMPSC_NOWAIT_ASYNC ? -EAGAIN : -ERESTARTSYS;
+}
+
 /*
- * Copy bytes of the next message that has any, at most what @to wants; 0 after so
- * many empty ones that the caller had better look around.
+ * Many empty messages in a row: let others run.  A signal ends this past what was
+ * queued when it was seen, @until: not earlier, since nothing is taken then, and all
+ * would be walked again; and not never, as more may come all the time.
  */
+static int umpsc_take_breathe(struct umpsc_channel *ch,
+			      const struct umpsc_take *t, u64 *until,
+			      enum umpsc_wait wait)
+{
+	if (t->count % UMPSC_RESCHED)
+		return 0;
+	if (umpsc_breathe())
+		return -EINTR;
+	if (!signal_pending(current))
+		return 0;
+	if (!*until)
+		*until = umpsc_queue_len(&ch->q);
+	if (t->count < *until)
+		return 0;
+	return umpsc_signal_error(wait);
+}
+
+/* Copy bytes of the next message that has any, at most what @to wants; 0: there is none. */
 static __always_inline ssize_t umpsc_take_bytes(struct umpsc_channel *ch,
 						struct umpsc_take *t,
-						struct iov_iter *to)
+						struct iov_iter *to,
+						enum umpsc_wait wait)
 {
 	struct umpsc_pos part __uninitialized;
 	size_t len, total;
+	u64 until = 0;
 	int err;
 
 	umpsc_take_start(ch, t);
-	while (t->count < UMPSC_RESCHED && umpsc_take_run(ch, t)) {
+	while (umpsc_take_run(ch, t)) {
 		total = umpsc_pos_len(&t->pos);
 		if (unlikely(!total)) {
 			umpsc_take_record(ch, t, 0);
+			err = umpsc_take_breathe(ch, t, &until, wait);
+			if (err)
+				return err;
 			continue;
 		}
 		if (unlikely(t->offset)) {
@@ -2624,8 +2732,9 @@ static __always_inline ssize_t umpsc_take_bytes(struct umpsc_channel *ch,
  * @wait: whether to wait for a message
  *
  * The first bytes of the next message, or the next ones of it; never of two.  It
- * counts as received when its last byte is.  Empty messages are passed over, and
- * taken; a fault in the copy leaves those right before the message as well.
+ * counts as received when its last byte is.  Empty messages before it are passed
+ * over, and taken with it, or not at all; where nothing but empty ones is queued, they
+ * are taken, and it goes on as if nothing had been.
  *
  * Return: bytes, or 0 at the end; on an error no byte was taken: -EAGAIN,
  * -ERESTARTSYS, -EFAULT, -EINTR: killed.
@@ -2634,7 +2743,7 @@ ssize_t umpsc_read(struct umpsc_channel *ch, struct iov_iter *to,
 		   enum umpsc_wait wait)
 {
 	struct umpsc_take t __uninitialized;
-	u64 left = 0;
+	bool signalled = false;
 	ssize_t ret;
 	int err;
 
@@ -2642,7 +2751,7 @@ ssize_t umpsc_read(struct umpsc_channel *ch, struct iov_iter *to,
 		err = umpsc_receive_begin(ch, wait, NULL);
 		if (err <= 0)
 			return err;
-		ret = umpsc_take_bytes(ch, &t, to);
+		ret = umpsc_take_bytes(ch, &t, to, wait);
 		if (ret < 0) {
 			mutex_unlock(&ch->rx_lock);
 			return ret;
@@ -2652,20 +2761,12 @@ ssize_t umpsc_read(struct umpsc_channel *ch, struct iov_iter *to,
 			return err;
 		if (ret)
 			return ret;
-		/* Only empty messages, and who knows how many more. */
+		/* Only empty messages.  More may come all the time, but a look at the end is due. */
 		if (umpsc_breathe())
 			return -EINTR;
-		if (!signal_pending(current))
-			continue;
-		if (wait != UMPSC_NOWAIT_ASYNC)
-			return -ERESTARTSYS;
-		/* Through what was queued when the signal was seen: not for ever. */
-		if (!left)
-			left = umpsc_queue_len(&ch->q) + 1;
-		else if (t.count < left)
-			left -= t.count;
-		else
-			return -EAGAIN;
+		if (signalled)
+			return umpsc_signal_error(wait);
+		signalled = signal_pending(current);
 	}
 }
 
@@ -3124,7 +3225,8 @@ static int umpsc_ledger_walk_error(const struct umpsc_ledger *ledger)
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
-static int umpsc_ledger_walk(struct umpsc_ledger *ledger)
+static int umpsc_ledger_walk(struct umpsc_ledger *ledger,
+			     struct umpsc_info *sum)
 {
 	struct umpsc_channel *ch;
 	unsigned int n = 0;
@@ -3152,6 +3254,7 @@ static int umpsc_ledger_walk(struct umpsc_ledger *ledger)
 		}
 	}
 	list_del(&place);
+	*sum = ledger->sum;
 	mutex_unlock(&ledger->lock);
 	return err;
 }
@@ -3176,8 +3279,7 @@ int umpsc_ledger_info(struct umpsc_ledger *ledger, struct umpsc_info *info)
 		return err;
 	err = umpsc_ledger_walk_error(ledger);
 	if (!err)
-		err = umpsc_ledger_walk(ledger);
-	*info = ledger->sum;
+		err = umpsc_ledger_walk(ledger, info);
 	mutex_unlock(&ledger->walk_lock);
 	return err;
 }
@@ -3694,6 +3796,6 @@ void umpsc_core_exit(void)
 	flush_workqueue(umpsc_wq);
 	cancel_delayed_work_sync(&umpsc_stocks_work);
 	destroy_workqueue(umpsc_wq);
-	umpsc_stocks_empty();
+	umpsc_stocks_empty(NULL);
 	umpsc_caches_destroy();
 }

@@ -135,7 +135,7 @@ static DEFINE_MUTEX(umpsc_nodes_lock);
 /* By minor; both under umpsc_nodes_lock. */
 static DEFINE_IDR(umpsc_nodes);
 static unsigned int umpsc_nodes_count;
-/* Nodes cannot be opened yet, and are not announced. */
+/* Nodes cannot be opened yet, and are not announced; under umpsc_nodes_lock. */
 static bool umpsc_loading = true;
 
 static const struct file_operations umpsc_manager_fops;
@@ -466,7 +466,6 @@ static int umpsc_node_create(const struct umpsc_create_args *args, kuid_t uid,
 	device_initialize(&node->dev);
 	node->dev.class = &umpsc_class;
 	node->dev.type = &umpsc_node_type;
-	dev_set_uevent_suppress(&node->dev, umpsc_loading);
 	node->ledger = umpsc_ledger_new();
 	if (!node->ledger) {
 		umpsc_node_put(node);
@@ -488,6 +487,7 @@ static int umpsc_node_create(const struct umpsc_create_args *args, kuid_t uid,
 		goto err_unlock;
 	}
 	node->dev.devt = MKDEV(MAJOR(umpsc_region), minor);
+	dev_set_uevent_suppress(&node->dev, umpsc_loading);
 	err = dev_set_name(&node->dev, *node->name ? "umpsc-%s" : "umpsc%s",
 			   node->name);
 	if (err)

@@ -175,6 +175,27 @@ TEST_LONG(holes, read_that_faults_takes_no_empty_message_before)
 	EXPECT_TEXT(self->rx, "0123456789");
 }
 
+/* So many that others get to run in between. */
+TEST_LONG(holes, read_that_faults_takes_none_of_many_empty_messages_before)
+{
+	struct umpsc_batch b = {};
+	struct umpsc_info before;
+	int i;
+
+	for (i = 0; i < 1000; i++)
+		umpsc_batch_add(&b, "", 0);
+	umpsc_batch_add(&b, "0123456789", 10);
+	ASSERT_EQ(1001, umpsc_batch_send(self->tx, &b));
+	umpsc_batch_free(&b);
+	ASSERT_EQ(0, umpsc_info(self->rx, &before));
+	EXPECT_ERR(EFAULT, read(self->rx, self->end - 5, 10));
+	EXPECT_UNCHANGED(self->rx, &before);
+	EXPECT_TEXT(self->rx, "0123456789");
+	ASSERT_EQ(0, umpsc_info(self->rx, &before));
+	EXPECT_EQ(1001, before.received);
+	EXPECT_EQ(0, before.messages);
+}
+
 TEST_LONG(holes, readv_that_faults_in_any_piece)
 {
 	struct iovec iov[3];

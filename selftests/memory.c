@@ -223,6 +223,82 @@ TEST_LONG(memory, lowering_a_limit_refuses_new_sends_only)
 	}
 }
 
+/* Small messages share pages that are charged as one; and what a read frees is kept. */
+TEST_LONG(memory, lowered_limit_holds_for_memory_that_is_charged_already)
+{
+	static const char *const limits[] = { "max_bytes", "max_user_bytes" };
+	static const size_t lens[] = { 40, 4000 };
+	size_t i, k, n, len;
+	bool done;
+
+	for (i = 0; i < ARRAY_SIZE(limits) * ARRAY_SIZE(lens); i++) {
+		len = lens[i / ARRAY_SIZE(limits)];
+		UMPSC_CHILD({
+			ASSERT_EQ(0, setresuid(USER, USER, 0));
+			for (n = 0; n < 60; n++) {
+				fill_index(n, len);
+				ASSERT_EQ(len, write(self->tx, data, len));
+			}
+			ASSERT_EQ(0, seteuid(0));
+			done = umpsc_limit_set(limits[i % ARRAY_SIZE(limits)],
+					       0);
+			ASSERT_TRUE(done);
+			ASSERT_EQ(0, seteuid(USER));
+			EXPECT_REFUSED(EDQUOT, len);
+			for (k = 0; k < 3; k++) {
+				ASSERT_EQ(len, read(self->rx, data, len));
+				EXPECT_REFUSED(EDQUOT, len);
+			}
+			ASSERT_EQ(0, seteuid(0));
+			ASSERT_TRUE(umpsc_limits_restore(&self->saved));
+			ASSERT_EQ(0, seteuid(USER));
+			fill_index(n, len);
+			ASSERT_EQ(len, write(self->tx, data, len));
+		});
+		EXPECT_DRAINED(len, 3, 58);
+	}
+}
+
+/* Above the limit until enough was received; and then sends as ever. */
+TEST_LONG(memory, lowered_limit_lets_send_again_once_enough_was_received)
+{
+	struct umpsc_info info;
+	size_t n, sent = 0;
+	bool done;
+
+	UMPSC_CHILD({
+		ASSERT_EQ(0, setresuid(USER, USER, 0));
+		for (n = 0; n < 60; n++) {
+			fill_index(n, 4000);
+			ASSERT_EQ(4000, write(self->tx, data, 4000));
+		}
+		ASSERT_EQ(0, umpsc_info(self->tx, &info));
+		ASSERT_EQ(0, seteuid(0));
+		/* The messages are all that is his. */
+		done = umpsc_limit_set("max_user_bytes", info.memory / 2);
+		ASSERT_TRUE(done);
+		ASSERT_EQ(0, seteuid(USER));
+		for (n = 0; n < 60; n++) {
+			ASSERT_EQ(4000, read(self->rx, data, 4000));
+			fill_index(60 + sent, 4000);
+			errno = 0;
+			if (write(self->tx, data, 4000) == 4000)
+				sent++;
+			else
+				ASSERT_EQ(EDQUOT, errno);
+			/* Not before the half was received, and soon after it. */
+			if (n < 29)
+				ASSERT_EQ(0, sent);
+			if (n > 40)
+				ASSERT_LT(0, sent);
+		}
+		ASSERT_EQ(0, seteuid(0));
+		ASSERT_TRUE(umpsc_limits_restore(&self->saved));
+	});
+	ASSERT_EQ(0, umpsc_info(self->rx, &info));
+	EXPECT_DRAINED(4000, 60, info.messages);
+}
+
 TEST_LONG(memory, each_cause_of_refusal_has_its_counter)
 {
 	struct umpsc_limits limits = { .max_msgs = 1 };

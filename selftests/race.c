@@ -760,7 +760,8 @@ TEST_LONG(node, claim_against_first_join_and_last_drop)
 	int rx, early = 0;
 
 	ASSERT_TRUE(race_begin(&self->race, r, 1, join_send_drop));
-	while (race_next_until(&self->race, early && early < self->race.rounds)) {
+	while (race_next_until(&self->race,
+			       early && early < self->race.rounds)) {
 		race_go(&self->race);
 		rx = ASSERT_FD(umpsc_open(NODE, O_RDONLY));
 		ASSERT_EQ(0, umpsc_info(rx, &info));

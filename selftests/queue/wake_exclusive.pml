@@ -3,8 +3,8 @@
  * WAKE of umpsc_core.c: exclusive pollers (EPOLLEXCLUSIVE)
  *
  * Two pollers wait on rx_wait, and a third joins, looks, and waits if there is
- * nothing; three senders send a message each.  A wake-up ends the wait of one poller, which then does nothing at
- * all.  Their entries stay on rx_wait, as those of an epoll do.  All that they share
+ * nothing; three senders send a message each.  A wake-up ends the wait of one poller,
+ * which then does nothing at all.  Their entries stay on rx_wait, as those of an epoll do.  All that they share
  * is under q.lock or under rx_wait.lock, so a section is one step, and no memory
  * model is needed.
  *
@@ -13,7 +13,7 @@
  * between one that wakes and its second look have one for all of them.)
  *
  * TWIN 1 not_set: umpsc_wake_receiver() does not set rx_watched again
- * TWIN 2 no_loop: umpsc_wake_receiver() does not ask what was sent in the meantime
+ * TWIN 2 not_again: umpsc_wake_receiver() does not ask what was sent in the meantime
  * TWIN 3 asked_before: umpsc_wake_receiver() asks for it in a section before the one that sets rx_watched
  * TWIN 4 look_before_join: a poller looks before it joins
  */
@@ -59,30 +59,33 @@ proctype sender()
 		more = watched;
 		watched = false
 	}
-	do
+	if
 	:: more ->
 		wake_once();
 		if
-		:: !others || twin == 1 -> break
-		:: else
-		fi;
-		if
-		:: twin == 3 -> now_sent = sent
-		:: else
-		fi;
-		d_step {
-			watched = true;
+		:: others && twin != 1 ->
 			if
-			:: twin != 3 -> now_sent = sent
+			:: twin == 3 -> now_sent = sent
 			:: else
 			fi;
-			more = now_sent != mine && twin != 2;
-			mine = now_sent;
-			now_sent = 0;
-			others = false
-		}
-	:: else -> break
-	od
+			d_step {
+				watched = true;
+				if
+				:: twin != 3 -> now_sent = sent
+				:: else
+				fi;
+				more = now_sent != mine && twin != 2;
+				now_sent = 0;
+				others = false
+			};
+			if
+			:: more -> wake_once()
+			:: else
+			fi
+		:: else
+		fi
+	:: else
+	fi
 }
 
 /* umpsc_receiver_poll() */
