@@ -268,6 +268,7 @@ static_assert(offsetof(struct umpsc_arena, data) % UMPSC_RECORD_ALIGN == 0);
 struct umpsc_ledger {
 	struct kref ref;
 	bool closed;
+	/* One walk at a time. */
 	struct mutex walk_lock;
 
 	/* Guards the rest. */
@@ -774,14 +775,17 @@ static void umpsc_stocks_empty(const kuid_t *uid)
 {
 	struct umpsc_stock *stock;
 	HLIST_HEAD(empty);
+	u64 word;
 	int cpu;
 
 	for_each_possible_cpu(cpu) {
 		stock = per_cpu_ptr(&umpsc_stocks, cpu);
 		raw_spin_lock(&umpsc_accounts_lock);
-		if (umpsc_stock_is_of_locked(atomic64_read(&stock->word), uid))
-			umpsc_stock_empty_locked(
-				atomic64_xchg(&stock->word, 0));
+		word = atomic64_read(&stock->word);
+		if (umpsc_stock_is_of_locked(word, uid)) {
+			word = atomic64_xchg(&stock->word, 0);
+			umpsc_stock_empty_locked(word);
+		}
 		hlist_move_list(&umpsc_accounts_empty, &empty);
 		raw_spin_unlock(&umpsc_accounts_lock);
 		umpsc_accounts_free(&empty);
@@ -2684,7 +2688,7 @@ static int umpsc_take_breathe(struct umpsc_channel *ch,
 	return umpsc_signal_error(wait);
 }
 
-/* Copy bytes of the next message that has any, at most what @to wants; 0: there is none. */
+/* Copy bytes of the next message that has any, at most what @to wants; or 0. */
 static __always_inline ssize_t umpsc_take_bytes(struct umpsc_channel *ch,
 						struct umpsc_take *t,
 						struct iov_iter *to,
@@ -2761,7 +2765,7 @@ ssize_t umpsc_read(struct umpsc_channel *ch, struct iov_iter *to,
 			return err;
 		if (ret)
 			return ret;
-		/* Only empty messages.  More may come all the time, but a look at the end is due. */
+		/* Only empty ones.  More may come all the time; a look at the end is due. */
 		if (umpsc_breathe())
 			return -EINTR;
 		if (signalled)

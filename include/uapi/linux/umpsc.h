@@ -295,7 +295,7 @@ struct umpsc_query {
  * @most_bytes: most payload
  * @memory: bytes of kernel memory that the queued messages hold, slack included; of a
  *	page that small ones share, each its part
- * @wakeups: times that a send woke a waiting receiver
+ * @wakeups: times that a send woke the receiver, or what polls for it
  * @oldest_ns: age of the oldest queued message in ns, with UMPSC_TIMESTAMP, else 0
  * @limits: the channel's limits
  *
