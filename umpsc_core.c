@@ -1521,25 +1521,35 @@ static struct umpsc_run *umpsc_run_alloc(struct umpsc_channel *ch,
 	return run;
 }
 
+/* SPARE, ARENA: a run for @account that is charged already; or NULL. */
+static __always_inline struct umpsc_run *
+umpsc_run_reuse(struct umpsc_channel *ch, size_t packed, u32 account)
+{
+	struct umpsc_run *run;
+
+	run = umpsc_spare_take(ch, packed, account);
+	if (run || umpsc_run_size(ch, packed) > UMPSC_ARENA_RUN ||
+	    (!READ_ONCE(ch->arena) &&
+	     umpsc_queue_len(&ch->q) < UMPSC_ARENA_BACKLOG))
+		return run;
+	run = umpsc_arena_take(ch, umpsc_run_size(ch, packed), account);
+	if (run)
+		run->packed = packed;
+	return run;
+}
+
 /* A run with room for @packed bytes of records. */
 static __always_inline struct umpsc_run *umpsc_run_new(struct umpsc_channel *ch,
 						       size_t packed)
 {
 	u32 account = umpsc_current_account();
-	struct umpsc_run *run;
+	struct umpsc_run *run = NULL;
 
 	might_sleep();
 	if (unlikely(READ_ONCE(umpsc_over)))
 		umpsc_spare_drop(ch);
-	run = umpsc_spare_take(ch, packed, account);
-	if (!run && !unlikely(READ_ONCE(umpsc_over)) &&
-	    umpsc_run_size(ch, packed) <= UMPSC_ARENA_RUN &&
-	    (READ_ONCE(ch->arena) ||
-	     umpsc_queue_len(&ch->q) >= UMPSC_ARENA_BACKLOG)) {
-		run = umpsc_arena_take(ch, umpsc_run_size(ch, packed), account);
-		if (run)
-			run->packed = packed;
-	}
+	else
+		run = umpsc_run_reuse(ch, packed, account);
 	if (!run)
 		run = umpsc_run_alloc(ch, packed, account);
 	if (!IS_ERR(run))
