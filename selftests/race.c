@@ -1332,6 +1332,9 @@ TEST_LONG(node, remove_against_everything)
 			ASSERT_EQ(kept ? UMPSC_POLL_OUT : POLLERR,
 				  umpsc_poll(tx, 0));
 			ASSERT_EQ(kept ? 1 : -1, write(tx, "x", 1));
+			r[1].fd = tx;
+			ASSERT_EQ(0, send_batch(&r[1]));
+			ASSERT_EQ(kept ? 3 : 0, r[1].accepted);
 			close(tx);
 			close(weak);
 			if (own >= 0)
