@@ -681,7 +681,7 @@ static void work_end(struct __test_metadata *_metadata, struct uring *u,
 	close_fd(&w->tx);
 }
 
-/* More than a receive takes at a time. */
+/* More than a read passes over between two looks at what waits. */
 #define MANY_EMPTY 1000
 
 TEST_LONG(channel, read_passes_over_empty_messages_while_work_is_waiting)

@@ -4,9 +4,9 @@
  *
  * Two pollers wait on rx_wait, and a third joins, looks, and waits if there is
  * nothing; three senders send a message each.  A wake-up ends the wait of one poller,
- * which then does nothing at all.  Their entries stay on rx_wait, as those of an epoll do.  All that they share
- * is under q.lock or under rx_wait.lock, so a section is one step, and no memory
- * model is needed.
+ * which then does nothing at all.  Their entries stay on rx_wait, as those of an epoll
+ * do.  All that they share is under q.lock or under rx_wait.lock, so a section is one
+ * step, and no memory model is needed.
  *
  * Never: a poller waits in the end, and a message came after the last wake-up and
  * the last look.  (A wake-up is for all that was sent before it: sends that come
