@@ -22,7 +22,6 @@ TEST_PROGRAMS := $(TEST_SOURCES:selftests/%.c=build/selftests/%)
 # The same for 32-bit callers, as NAME32: what is about calls and their data, not time.
 TEST_PROGRAMS_32 := $(patsubst %,%32,$(filter %/abi %/creds %/library %/transfer,$(TEST_PROGRAMS)))
 TOOL_PROGRAMS := $(patsubst tools/demo/%.c,build/tools/%,$(wildcard tools/demo/*.c))
-TOOL_PROGRAMS += build/tools/umpsc-bench
 USER_DEPENDS := $(wildcard include/uapi/linux/*.h selftests/*.h selftests/*/*.h tools/demo/*.h)
 
 .DELETE_ON_ERROR:
@@ -61,10 +60,12 @@ $(MODULE_DIR)/umpsc.ko: $(MODULE_DEPENDS)
 	+$(MAKE) -C $(KERNELDIR) M=$(CURDIR)/$(MODULE_DIR) $(KBUILD_FLAGS) modules
 	@touch $@
 
+# Without System.map, which Debian's headers have not, kbuild leaves depmod to others.
 modules_install: module
 	+$(MAKE) -C $(KERNELDIR) M=$(CURDIR)/$(MODULE_DIR) modules_install
+	[ -n '$(INSTALL_MOD_PATH)' ] || depmod "$$(cat $(KERNELDIR)/include/config/kernel.release)"
 
-programs: selftests tools examples
+programs: selftests tools examples build/tools/umpsc-bench
 selftests: $(TEST_PROGRAMS) $(TEST_PROGRAMS_32)
 tools: $(TOOL_PROGRAMS)
 
@@ -85,10 +86,11 @@ $(TEST_PROGRAMS_32): build/selftests/%32: selftests/%.c $(TEST_HELPERS) $(USER_D
 	@mkdir -p $(@D)
 	$(CC) -m32 $(USER_CFLAGS) -static -o $@ $< $(TEST_HELPERS) $(TEST_LIBRARIES)
 
-$(filter-out %/umpsc-bench,$(TOOL_PROGRAMS)): build/tools/%: tools/demo/%.c $(USER_DEPENDS)
+$(TOOL_PROGRAMS): build/tools/%: tools/demo/%.c $(USER_DEPENDS)
 	@mkdir -p $(@D)
 	$(CC) $(USER_CFLAGS) -static -o $@ $<
 
+# Not one of the tools: it needs liburing-dev.
 build/tools/umpsc-bench: $(wildcard tools/bench/*.[ch]) $(USER_DEPENDS)
 	@mkdir -p $(@D)
 	$(CC) $(USER_CFLAGS) -static -o $@ $(filter tools/bench/%.c,$^) -luring

@@ -133,6 +133,17 @@ test_wait() {
 	equal $? 3 "status when the node is removed"
 	says error '^umpsc: log: the node has been removed'
 	ends 3 umpsc wait log
+	# Another one of its name is not what it waits for.
+	node log
+	umpsc wait --closed log 2> error &
+	sleep 0.3
+	kill -STOP $!
+	umpsc rm -f log
+	node log
+	kill -CONT $!
+	wait $!
+	equal $? 3 "status when the node is another"
+	says error '^umpsc: log: the node has been removed'
 	ends 2 umpsc wait
 	ends 2 umpsc wait -t x umpsc
 }

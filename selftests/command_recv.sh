@@ -240,13 +240,14 @@ test_recv_reader_gone() {
 test_recv_signal() {
 	node -s log
 	for signal in INT TERM HUP; do
-		umpsc recv log > got &
-		pid=$!
-		until_true claimed log || fail "no receiver"
-		seq 20000 | umpsc send log &
-		until_true [ -s got ] || fail "it prints nothing"
-		kill "-$signal" "$pid"
-		wait "$pid"
+		rm -f got pid
+		# In the background it would not be asked to end by SIGINT.
+		{
+			until_true claimed log && seq 20000 | umpsc send log &
+			until_true [ -s got ] && kill "-$signal" "$(cat pid)"
+			wait
+		} &
+		sh -c 'echo $$ > pid; exec umpsc recv log > got'
 		equal $? $((128 + $(kill -l "$signal"))) "status of SIG$signal"
 		wait
 		umpsc recv -n "$(sysfs log depth)" log > rest
@@ -256,6 +257,53 @@ test_recv_signal() {
 	done
 }
 
+# One that was ignored when it was started, as nohup and scripts do, does not end it.
+test_recv_signal_ignored() {
+	node -s log
+	for signal in INT HUP; do
+		(
+			trap '' "$signal"
+			exec umpsc recv -n 1 log > got
+		) &
+		until_true claimed log || fail "no receiver"
+		kill "-$signal" $!
+		umpsc send -m "after SIG$signal" log
+		wait $! || fail "status $? of SIG$signal"
+		equal "$(cat got)" "after SIG$signal" "what came"
+		(
+			trap '' "$signal"
+			exec umpsc recv -n 1 log
+		) &
+		until_true claimed log || fail "no receiver"
+		kill -TERM $!
+		wait $!
+		equal $? 143 "status of SIGTERM"
+	done
+}
+
+# A message that is longer than what is taken at a time does not change that for others.
+test_recv_long_among_short() {
+	node -s log
+	head -c 300000 /dev/zero > big
+	umpsc send -w log big
+	seq 100000 | umpsc send log
+	mkfifo pipe
+	umpsc recv log > pipe 2> error &
+	exec 3< pipe
+	equal "$(head -c 300000 <&3 | tr -d '\000' | wc -c)" 0 "other bytes in the long one"
+	# Until the pipe is full.
+	depth=''
+	until [ "$(sysfs log depth)" = "$depth" ]; do
+		depth=$(sysfs log depth)
+		sleep 1
+	done
+	exec 3<&-
+	wait $!
+	equal $? 141 "status"
+	equal "$(cat error)" "" "what was taken, and could not be written"
+	is log depth "$depth" || fail "took more when its reader went"
+}
+
 command_run "$@" -- recv_lines recv_gives_back_what_was_sent.file recv_gives_back_what_was_sent.cat \
 	recv_count recv_timeout recv_follow recv_busy recv_json recv_json_notes recv_exec recv_output_full \
-	recv_no_output recv_reader_gone recv_signal
+	recv_no_output recv_reader_gone recv_signal recv_signal_ignored recv_long_among_short

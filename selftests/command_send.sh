@@ -197,6 +197,7 @@ test_send_text() {
 	ends 2 umpsc send -m one log /etc/passwd
 	ends 2 umpsc send
 	ends 2 umpsc send -b 0 log
+	ends 2 umpsc send -w -b 2 log /etc/passwd
 	ends 1 umpsc send log /nosuch
 	says error '^umpsc: log: /nosuch was not sent: No such file'
 }
@@ -262,10 +263,21 @@ test_send_full() {
 	same got text
 	# A batch that can never fit waits for nothing.
 	ends 1 timeout 60 umpsc send --wait --batch=6 log text
-	says error 'line 1 of text was not sent: the channel is full'
+	says error 'line 1 of text was not sent: there will never be room for it'
 	node --max-bytes=100 bytes
 	ends 1 timeout 60 umpsc send --wait -w bytes text
 	says error 'it is longer than the 100 B'
+	parameter=/sys/module/umpsc/parameters/max_bytes
+	ceiling=$(cat "$parameter")
+	echo 1000000 > "$parameter"
+	head -c 2000000 /dev/zero > big
+	node free
+	timeout 60 umpsc send --wait -w free big 2> error
+	status=$?
+	echo "$ceiling" > "$parameter"
+	equal "$status" 1 "status of what is beyond the ceiling"
+	says error 'big was not sent: there will never be room for it'
+	ends 0 umpsc send --wait -w free big
 }
 
 test_send_receiver_gone() {

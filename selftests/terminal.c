@@ -476,27 +476,41 @@ TEST_LONG(terminal, top_ends_when_the_terminal_goes)
 
 /* ---- send ----------------------------------------------------------------- */
 
-/* The line is redrawn in place, and taken away in the end. */
+#define SEND_FIFO "/tmp/terminal.fifo"
+
+/* The line is redrawn in place, and taken away in the end; also where a file is named. */
 TEST_LONG(terminal, send_shows_its_progress_when_it_takes_long)
 {
-	int pipe_fds[2], i;
+	int named, fifo, in, i;
 
 	terminal_open(_metadata, self, 24, 100);
-	ASSERT_EQ(0, pipe2(pipe_fds, O_CLOEXEC));
-	RUN(pipe_fds[0], "umpsc", "send", "terminal00");
-	close(pipe_fds[0]);
-	for (i = 0; i < 40; i++) {
-		EXPECT_WRITE(pipe_fds[1], "a line of twenty by\n");
-		umpsc_nap_ms(50);
-		EXPECT_TRUE(terminal_look(self));
+	for (named = 0; named < 2; named++) {
+		unlink(SEND_FIFO);
+		ASSERT_EQ(0, mkfifo(SEND_FIFO, 0600));
+		fifo = open(SEND_FIFO, O_RDWR | O_CLOEXEC);
+		ASSERT_LE(0, fifo);
+		in = open(SEND_FIFO, O_RDONLY | O_CLOEXEC);
+		ASSERT_LE(0, in);
+		if (named)
+			RUN(-1, "umpsc", "send", "terminal00", SEND_FIFO);
+		else
+			RUN(in, "umpsc", "send", "terminal00");
+		close(in);
+		for (i = 0; i < 40; i++) {
+			EXPECT_WRITE(fifo, "a line of twenty by\n");
+			umpsc_nap_ms(50);
+			EXPECT_TRUE(terminal_look(self));
+		}
+		SEES(!screen_find(&self->screen, "terminal00: "));
+		EXPECT_NE(NULL,
+			  strstr(screen_row(&self->screen, 0), " messages, "));
+		EXPECT_EQ(0, self->screen.row);
+		close(fifo);
+		ENDS(0);
+		EXPECT_EQ(0, screen_used_rows(&self->screen));
+		EXPECT_TRUE(given_back(self));
 	}
-	SEES(!screen_find(&self->screen, "terminal00: "));
-	EXPECT_NE(NULL, strstr(screen_row(&self->screen, 0), " messages, "));
-	EXPECT_EQ(0, self->screen.row);
-	close(pipe_fds[1]);
-	ENDS(0);
-	EXPECT_EQ(0, screen_used_rows(&self->screen));
-	EXPECT_TRUE(given_back(self));
+	unlink(SEND_FIFO);
 }
 
 TEST_LONG(terminal, send_shows_nothing_when_quiet_or_typed_to)

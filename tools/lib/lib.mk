@@ -78,6 +78,7 @@ install-lib: lib
 	$(INSTALL) -m 644 tools/lib/umpsc.h '$(DESTDIR)$(INCLUDEDIR)'
 	$(INSTALL) -m 644 include/uapi/linux/umpsc.h '$(DESTDIR)$(INCLUDEDIR)/linux'
 	$(INSTALL) -m 644 build/lib/libumpsc.pc '$(DESTDIR)$(LIBDIR)/pkgconfig'
+	[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || ldconfig
 
 # A page of several calls is found by the name of each: man finds pages by their file's name.
 install-man:

@@ -147,7 +147,8 @@ int umpsc_channel_sized(int manager, void *args, size_t size);
  *
  * Signal-safe.
  *
- * Return: 0, or -1: EINVAL; EMFILE, ENFILE: no room for two files; ENOMEM.
+ * Return: 0, or -1: EINVAL; EMFILE, ENFILE: no room for two files; EDQUOT: the
+ * user's quota or the module's ceiling; ENOMEM.
  */
 static inline int umpsc_channel_with(int manager,
 				     struct umpsc_channel_args *args)
@@ -175,7 +176,8 @@ int umpsc_channel(int *sender, int *receiver);
  * dup(2) gives another descriptor of the same sender; this gives another sender,
  * with an id of its own.  Signal-safe.
  *
- * Return: the descriptor, or -1: EINVAL: @flags; EMFILE; ENFILE; ENOMEM.
+ * Return: the descriptor, or -1: EINVAL: @flags; EMFILE; ENFILE; EDQUOT: the user's
+ * quota or the module's ceiling; ENOMEM.
  */
 int umpsc_sender_clone(int sender, int flags);
 

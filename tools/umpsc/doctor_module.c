@@ -173,7 +173,6 @@ static void check_installed(const struct module *m)
 		check_found(m->loaded ? WARNING : PROBLEM, "not-installed",
 			    "no umpsc.ko in /lib/modules/%s", m->release);
 		check_remedy("make && sudo make modules_install");
-		check_remedy("sudo depmod");
 		check_remedy("or let DKMS do it, for later kernels too");
 	} else if (!in_modules_dep(m)) {
 		check_found(PROBLEM, "no-depmod",
@@ -211,6 +210,14 @@ static bool file_has_line(const char *path, const char *const *words)
 	return has;
 }
 
+/* Others in the same directory, as those that dpkg leaves there, nobody reads. */
+static bool is_conf(const char *name)
+{
+	const char *end = strrchr(name, '.');
+
+	return name[0] != '.' && end && !strcmp(end, ".conf");
+}
+
 /* The file of the configuration in NAME.d that has such a line, allocated, or NULL. */
 static char *configured(const char *name, const char *const *words)
 {
@@ -226,7 +233,7 @@ static char *configured(const char *name, const char *const *words)
 		stream = root_opendir(dir);
 		while (stream && !found && (entry = readdir(stream))) {
 			path = text_format("%s/%s", dir, entry->d_name);
-			if (entry->d_name[0] != '.' &&
+			if (is_conf(entry->d_name) &&
 			    file_has_line(path, words))
 				found = path;
 			else
@@ -253,7 +260,8 @@ static void check_blacklist(void)
 		path = configured("modprobe", lines[i]);
 	if (path) {
 		check_found(PROBLEM, "blacklisted",
-			    "%s keeps the module from being loaded", path);
+			    "%s keeps the module from being loaded%s", path,
+			    i == 1 ? " at boot" : "");
 		check_remedy("take its line about umpsc out of it");
 	}
 	free(path);

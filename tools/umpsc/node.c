@@ -240,6 +240,15 @@ size_t node_arguments(const struct command *command, int argc, char **argv,
 	return n;
 }
 
+char *node_number(const struct node *node)
+{
+	char *path = text_format(NODE_CLASS "/%s/dev", node->device);
+	char *number = root_read(path, NULL);
+
+	free(path);
+	return number;
+}
+
 bool node_figures(const struct node *node, struct figures *figures)
 {
 	const struct figure *figure;

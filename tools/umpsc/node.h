@@ -128,6 +128,12 @@ size_t node_list(struct node **nodes);
 size_t node_arguments(const struct command *command, int argc, char **argv,
 		      struct node **nodes);
 
+/*
+ * The number of its device, allocated; NULL where there is no such node.  One that is
+ * removed and made anew has another.
+ */
+char *node_number(const struct node *node);
+
 /* All figures; false where there is no such node, or no more. */
 bool node_figures(const struct node *node, struct figures *figures);
 

@@ -69,8 +69,9 @@ static const struct option options[] = {
  * @exec: the command for each message, or NULL
  * @keep_going: also when it fails
  * @status: to end with, if nothing else comes
- * @memory: where messages are received
- * @size: bytes there
+ * @room: bytes of messages that are taken at a time
+ * @memory: where they are received
+ * @size: bytes there, more than @room once a message was longer
  * @output: those that are to be written
  * @signals: where the signals come that end the command
  */
@@ -83,6 +84,7 @@ struct receiving {
 	const char *exec;
 	bool keep_going;
 	enum exit_status status;
+	size_t room;
 	void *memory;
 	size_t size;
 	struct output output;
@@ -91,17 +93,24 @@ struct receiving {
 
 /* ---- Signals -------------------------------------------------------------- */
 
-/* From here on those that end the command are seen where it waits. */
+/*
+ * From here on those that end the command are seen where it waits.  One that is
+ * ignored from the start, as nohup and scripts do, stays so.
+ */
 static int signals_hold(void)
 {
 	static const int ending[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action;
 	sigset_t held;
 	size_t i;
 	int fd;
 
 	sigemptyset(&held);
-	for (i = 0; i < ARRAY_SIZE(ending); i++)
-		sigaddset(&held, ending[i]);
+	for (i = 0; i < ARRAY_SIZE(ending); i++) {
+		if (sigaction(ending[i], NULL, &action) ||
+		    action.sa_handler != SIG_IGN)
+			sigaddset(&held, ending[i]);
+	}
 	sigprocmask(SIG_BLOCK, &held, NULL);
 	/* Found where it matters, by write() and poll(). */
 	signal(SIGPIPE, SIG_IGN);
@@ -230,21 +239,25 @@ static bool wait_ready(struct receiving *r, uint64_t deadline)
 
 /* ---- Receiving ------------------------------------------------------------ */
 
-/* Messages as many as are wanted and fit; 0 at the end.  Never waits. */
+/* As many as are wanted and fit, or a long one alone; 0 at the end.  Never waits. */
 static int take(struct receiving *r, struct umpsc_batch *batch)
 {
 	unsigned int max = r->exec ? 1 : UINT32_MAX;
+	size_t size = r->room;
 	int n;
 
 	if (r->left < max)
 		max = r->left;
 	for (;;) {
-		umpsc_batch_init_fixed(batch, r->memory, r->size);
+		umpsc_batch_init_fixed(batch, r->memory, size);
 		n = umpsc_try_recv_many(r->receiver, batch, max);
 		if (n >= 0 || errno != EMSGSIZE)
 			return n;
-		r->size = batch->need;
-		r->memory = reallocate(r->memory, r->size);
+		size = batch->need;
+		if (size > r->size) {
+			r->memory = reallocate(r->memory, size);
+			r->size = size;
+		}
 	}
 }
 
@@ -391,7 +404,8 @@ static int recv_run(int argc, char **argv)
 	if (!r.exec && (fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY)
 		die(STATUS_FAILED, "standard output: %s", strerror(EBADF));
 	counted = r.left != UINT64_MAX;
-	r.size = output_is_stream() ? BATCH_STREAM : BATCH_FILE;
+	r.room = output_is_stream() ? BATCH_STREAM : BATCH_FILE;
+	r.size = r.room;
 	r.memory = allocate(r.size);
 	r.signals = signals_hold();
 	do {

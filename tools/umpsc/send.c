@@ -23,7 +23,7 @@ static const char usage[] =
 	"\n"
 	"  -m, --message=TEXT       send TEXT; may be given several times, instead of FILE\n"
 	"  -0, --null               messages end with a NUL, as of 'find -print0'\n"
-	"  -w, --whole              each file is one message\n"
+	"  -w, --whole              each file is one message, sent by itself\n"
 	"  -p, --length-prefixed    ahead of each message stands its length: 4 bytes, the\n"
 	"                           most significant first\n"
 	"  -c, --chomp              leave away the newline at a line's end\n"
@@ -59,6 +59,7 @@ static const struct option options[] = {
  * @sender: a sender of it
  * @longest: message that the node takes
  * @limits: the channel's
+ * @quota: bytes that the user may have queued at all, or 0
  * @framing: how files are taken apart
  * @chomp: without newlines
  * @batch_count: messages in a batch, where the user said so; else 0
@@ -76,6 +77,7 @@ struct sending {
 	int sender;
 	uint64_t longest;
 	struct umpsc_limits limits;
+	uint64_t quota;
 	enum framing framing;
 	bool chomp;
 	size_t batch_count;
@@ -164,11 +166,28 @@ static bool is_full(int error)
 	return error == ENOBUFS || error == EDQUOT || error == ENOMEM;
 }
 
-/* @again: there was room, but not enough. */
-static void wait_for_room(struct sending *s, int error, bool again)
+/* What no limit can ever have room for would wait for ever. */
+static bool never_fits(const struct sending *s, int error, uint64_t messages,
+		       uint64_t bytes)
+{
+	if (error == EDQUOT)
+		return s->quota && bytes > s->quota;
+	return (s->limits.max_msgs && messages > s->limits.max_msgs) ||
+	       (s->limits.max_bytes && bytes > s->limits.max_bytes);
+}
+
+/*
+ * For @messages with @bytes, which were refused.  @again: there was room, but not
+ * enough.
+ */
+static void wait_for_room(struct sending *s, int error, uint64_t number,
+			  uint64_t messages, uint64_t bytes, bool again)
 {
 	struct pollfd room = { .fd = s->sender, .events = POLLOUT };
 
+	if (never_fits(s, error, messages, bytes))
+		give_up(s, STATUS_FAILED, input_place(&s->input, number),
+			"there will never be room for it, by the channel's limits or a quota");
 	if (error == ENOBUFS)
 		poll(&room, 1, -1);
 	if (error != ENOBUFS || again)
@@ -183,7 +202,7 @@ static void send_one(struct sending *s, const struct umpsc_message *m,
 	while (umpsc_send(s->sender, m->data, m->len)) {
 		if (!s->wait || !is_full(errno))
 			send_failed(s, number, errno);
-		wait_for_room(s, errno, again);
+		wait_for_room(s, errno, number, 1, m->len, again);
 		again = true;
 	}
 	count_sent(s, 1, m->len);
@@ -200,16 +219,6 @@ static void send_singly(struct sending *s)
 		send_one(s, &m, number++);
 }
 
-/* A batch of the user's size that is larger than the channel would wait for ever. */
-static bool never_fits(const struct sending *s)
-{
-	/* Each of its records has a header. */
-	uint64_t bytes = s->batch.used - s->batch.count * UMPSC_RECORD_HDR;
-
-	return (s->limits.max_msgs && s->batch.count > s->limits.max_msgs) ||
-	       (s->limits.max_bytes && bytes > s->limits.max_bytes);
-}
-
 static void flush_batch(struct sending *s)
 {
 	bool again = false;
@@ -224,8 +233,9 @@ static void flush_batch(struct sending *s)
 			   s->batch.count > 1) {
 			send_singly(s);
 			umpsc_batch_clear(&s->batch);
-		} else if (is_full(errno) && s->wait && !never_fits(s)) {
-			wait_for_room(s, errno, again);
+		} else if (is_full(errno) && s->wait) {
+			wait_for_room(s, errno, s->batch_first, s->batch.count,
+				      s->pending, again);
 			again = true;
 		} else {
 			send_failed(s, s->batch_first, errno);
@@ -318,7 +328,7 @@ static void send_text(struct sending *s, const char *text)
 
 /* ---- The command --------------------------------------------------------- */
 
-/* The longest message that the channel can ever take. */
+/* The longest message that the channel can ever take, and what else is for good. */
 static void learn_limits(struct sending *s)
 {
 	struct umpsc_query query;
@@ -328,11 +338,25 @@ static void learn_limits(struct sending *s)
 		die(STATUS_FAILED, "%s: %s", s->node.name,
 		    umpsc_strerror(errno));
 	s->limits = info.limits;
+	s->quota = query.max_bytes;
+	/* Root's has no end, as a rule. */
+	if (geteuid() && query.max_user_bytes &&
+	    (!s->quota || query.max_user_bytes < s->quota))
+		s->quota = query.max_user_bytes;
 	s->longest = query.max_len;
 	if (s->limits.max_len && s->limits.max_len < s->longest)
 		s->longest = s->limits.max_len;
 	if (s->limits.max_bytes && s->limits.max_bytes < s->longest)
 		s->longest = s->limits.max_bytes;
+}
+
+/* Does somebody type what is sent?  To show anything would be in the way. */
+static bool is_typed(int count, char **paths)
+{
+	while (count--)
+		if (!strcmp(paths[count], "-") && isatty(STDIN_FILENO))
+			return true;
+	return false;
 }
 
 /* Bytes of all files, or 0 where one of them has no size. */
@@ -408,6 +432,9 @@ static int send_run(int argc, char **argv)
 	n = argc - optind;
 	if (ntexts && n)
 		misused(&command_send, "either --message or FILE");
+	if (s.batch_count && !ntexts && s.framing == FRAMING_WHOLE)
+		misused(&command_send,
+			"--batch does not go with --whole: each file is sent by itself");
 	if (!ntexts && !n) {
 		files = standard;
 		n = 1;
@@ -415,8 +442,7 @@ static int send_run(int argc, char **argv)
 
 	s.sender = node_open(&s.node, OPEN_SENDER);
 	learn_limits(&s);
-	/* Where somebody types, it would be in the way. */
-	if (!quiet && !isatty(STDIN_FILENO))
+	if (!quiet && !is_typed(n, files))
 		progress_begin(&s.progress, s.node.name, total_bytes(n, files));
 	for (i = 0; i < ntexts; i++)
 		send_text(&s, texts[i]);

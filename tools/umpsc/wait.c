@@ -6,6 +6,8 @@
  * and a handle would change what is waited for.
  */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <umpsc.h>
 
@@ -39,12 +41,14 @@ static const struct option options[] = { { "empty", no_argument, NULL, 'e' },
 /**
  * struct waiting - what is waited for
  * @node: where
+ * @number: of its device
  * @empty: that nothing is queued
  * @closed: that the channel has ended
  * @generation: which channel of the node that is
  */
 struct waiting {
 	struct node node;
+	char *number;
 	bool empty;
 	bool closed;
 	uint64_t generation;
@@ -56,6 +60,22 @@ static bool holds(const struct waiting *w, const struct figures *f)
 		    (f->generation == w->generation && f->ended);
 
 	return (!w->empty || !f->queued) && (!w->closed || over);
+}
+
+/* Ends the command where the node has gone, even if one of its name is there again. */
+static struct figures look(const struct waiting *w)
+{
+	struct figures f;
+	char *number;
+	bool there;
+
+	there = node_figures(&w->node, &f);
+	number = node_number(&w->node);
+	if (!there || !number || !w->number || strcmp(number, w->number))
+		die(STATUS_NO_NODE, "%s: the node has been removed",
+		    w->node.name);
+	free(number);
+	return f;
 }
 
 static int wait_run(int argc, char **argv)
@@ -81,11 +101,10 @@ static int wait_run(int argc, char **argv)
 	if (!w.closed)
 		w.empty = true;
 	w.node = node_find(&command_wait, argv[optind]);
+	w.number = node_number(&w.node);
 
 	for (;;) {
-		if (!node_figures(&w.node, &f))
-			die(STATUS_NO_NODE, "%s: the node has been removed",
-			    w.node.name);
+		f = look(&w);
 		/* Generations count from 1. */
 		if (!w.generation)
 			w.generation = f.generation ? f.generation : 1;
