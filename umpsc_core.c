@@ -16,9 +16,10 @@
  * Locks, outer first
  *	ledger.walk_lock	one walk of a node's channels at a time
  *	  ledger.lock		which channels of a node there are
- *	  q.lock		see below
+ *	    q.lock		see below
  *	rx_lock			one receive at a time; held while it copies to the user
  *	  q.lock		raw, interrupts off: the queue, the senders' counts, the life
+ *	  umpsc_accounts_lock	see below; where an unused spare is freed
  *	arena_lock		raw: cutting runs from the arena
  *	umpsc_accounts_lock	raw: who is charged how much; nothing is taken inside
  *	rx_wait.lock		the wait queues' own; nothing is taken inside
@@ -63,22 +64,27 @@
  *	Closed and empty is two looks in the same order, or under q.lock.
  *
  * WAKE: no wake-up is lost, and no needless one is made
- *	rx_watched says that somebody may be waiting who has not been woken since he
- *	last looked.  A waiter first joins rx_wait and then, under q.lock, sets it and
- *	looks; a send, under q.lock, publishes, reads and clears it, and after the lock
- *	wakes if it was set.  The lock puts one before the other:
+ *	Looks are numbered, and rx_answered is the last that a wake-up was for; if it is
+ *	not the last of all, somebody may be waiting who was not woken since he looked.
+ *	A waiter first joins rx_wait and then, under q.lock, looks; a send, under q.lock,
+ *	publishes and compares the two, and after the lock answers the look that it saw:
  *
  *	waiter					sender
- *	  join rx_wait				  lock; publish; was it set?
- *	  lock; set; look; unlock		  unlock; wake rx_wait if so
+ *	  join rx_wait				  lock; publish; a look to answer?  unlock
+ *	  lock; looks + 1; look; unlock		  rx_wait.lock; answered = look; wake
  *
- *	Either the look comes second and sees the message, or the send does, and finds
- *	it set and the waiter on rx_wait.  N sends wake a receiver that does not run
- *	once.  poll() is such a look, and so is a receive that takes something while
- *	somebody is on rx_wait: an edge-triggered epoll and a multishot poll of io_uring
- *	need not poll again to see what arrives after it.
- *	tx_watched does the same for senders that wait for room; being refused for the
- *	limits is a look of theirs, and a receive makes room under q.lock.
+ *	Either the look comes second and sees the message, or the send does, and knows of
+ *	it.  If it is answered already, whoever did so wakes all that had joined before
+ *	it, in one section of rx_wait.lock, and their next look is still to come, as its
+ *	number would be seen.  It counts as answered there and not earlier, so that a
+ *	sender that is preempted on its way to the wake-up leaves it to the next one; and
+ *	a wake-up that comes late answers no look that it does not know of.
+ *	N sends wake a receiver that does not run once.  poll() is a look, and so is a
+ *	receive that takes something while somebody is on rx_wait: an edge-triggered
+ *	epoll and a multishot poll of io_uring need not poll again to see what arrives
+ *	after it.
+ *	tx_watched is set by senders that wait for room, and cleared by the receive that
+ *	makes it, under q.lock; being refused for the limits is a look of theirs.
  *
  * TAKEN: who counts what
  *	Senders write the line of q.lock alone, and the receiver its own lines, so that
@@ -330,7 +336,8 @@ struct umpsc_ledger {
  * @q: see there
  *
  * Under q.lock, which each send takes once:
- * @rx_watched: see WAKE
+ * @rx_looks: see WAKE
+ * @rx_answered: see WAKE; written under rx_wait.lock instead
  * @tx_watched: see WAKE
  * @full: a send was refused for the limits, and the queue not yet at half of them
  * @hold: the node's part in the strong word is there
@@ -392,7 +399,8 @@ struct umpsc_channel {
 	u64 taken_memory;
 
 	struct umpsc_queue q;
-	bool rx_watched;
+	u64 rx_looks;
+	u64 rx_answered;
 	bool tx_watched;
 	bool full;
 	bool hold;
@@ -528,8 +536,9 @@ static DEFINE_PER_CPU(struct umpsc_stock, umpsc_stocks);
 /* Guards the accounts, and what is charged in all. */
 static DEFINE_RAW_SPINLOCK(umpsc_accounts_lock);
 static DEFINE_HASHTABLE(umpsc_users, 8);
-static DEFINE_HASHTABLE(umpsc_accounts_by_who, 8);
-static DEFINE_HASHTABLE(umpsc_accounts_by_id, 8);
+/* A user may have as many as he can make cgroups. */
+static DEFINE_HASHTABLE(umpsc_accounts_by_who, 12);
+static DEFINE_HASHTABLE(umpsc_accounts_by_id, 12);
 /* Accounts that are empty, to be freed when the lock is let go of. */
 static HLIST_HEAD(umpsc_accounts_empty);
 static u32 umpsc_account_ids;
@@ -806,16 +815,31 @@ static bool umpsc_all_fits(unsigned long bytes)
 	return charged <= max && bytes <= max - charged;
 }
 
+/**
+ * enum umpsc_bounds - what bounds a charge
+ * @UMPSC_BOUND: the user's quota, the module's ceiling, and the reserve
+ * @UMPSC_EXEMPT: not the quota
+ * @UMPSC_UNBOUND: nothing
+ */
+enum umpsc_bounds {
+	UMPSC_BOUND,
+	UMPSC_EXEMPT,
+	UMPSC_UNBOUND,
+};
+
 /* Whether @bytes more are within the limits of @user and of the module. */
 static bool umpsc_charge_fits_locked(const struct umpsc_user *user,
-				     unsigned long bytes, bool exempt)
+				     unsigned long bytes,
+				     enum umpsc_bounds bounds)
 {
 	unsigned long user_max = READ_ONCE(umpsc_max_user_bytes);
 
 	lockdep_assert_held(&umpsc_accounts_lock);
+	if (bounds == UMPSC_UNBOUND)
+		return true;
 	if (!umpsc_all_fits(bytes))
 		return false;
-	return exempt ||
+	return bounds == UMPSC_EXEMPT ||
 	       (user->bytes <= user_max && bytes <= user_max - user->bytes);
 }
 
@@ -825,7 +849,8 @@ static bool umpsc_charge_fits_locked(const struct umpsc_user *user,
  * account that was opened for this is freed.
  */
 static int umpsc_account_charge_locked(struct umpsc_account *account,
-				       size_t bytes, bool exempt, bool looked)
+				       size_t bytes, enum umpsc_bounds bounds,
+				       bool looked)
 {
 	struct umpsc_stock *stock = this_cpu_ptr(&umpsc_stocks);
 	size_t all = max_t(size_t, bytes, UMPSC_STOCK_MAX);
@@ -833,10 +858,10 @@ static int umpsc_account_charge_locked(struct umpsc_account *account,
 
 	lockdep_assert_held(&umpsc_accounts_lock);
 	/* Beyond the quota not: not all of a user's tasks are exempt. */
-	if (exempt || umpsc_over ||
-	    !umpsc_charge_fits_locked(account->user, all, false))
+	if (bounds != UMPSC_BOUND || umpsc_over ||
+	    !umpsc_charge_fits_locked(account->user, all, UMPSC_BOUND))
 		all = bytes;
-	if (!umpsc_charge_fits_locked(account->user, all, exempt)) {
+	if (!umpsc_charge_fits_locked(account->user, all, bounds)) {
 		if (!account->bytes)
 			umpsc_account_debit_locked(account, 0);
 		return -EDQUOT;
@@ -881,17 +906,17 @@ static bool umpsc_may_grow(size_t bytes, bool *looked)
  * A charge past the stocks.  -ENOMEM: the reserve, or no memory for an account;
  * -EDQUOT: the user's quota or the module's ceiling.
  */
-static int umpsc_charge_account(size_t bytes, u32 *id)
+static int umpsc_charge_account(size_t bytes, enum umpsc_bounds bounds, u32 *id)
 {
 	struct umpsc_account_parts parts = {};
-	bool exempt = false, emptied = false, looked;
+	bool emptied = false, looked = false;
 	struct umpsc_account *account;
 	kuid_t uid = current_uid();
 	HLIST_HEAD(empty);
 	u64 cgroup;
 	int err;
 
-	if (!umpsc_may_grow(bytes, &looked))
+	if (bounds != UMPSC_UNBOUND && !umpsc_may_grow(bytes, &looked))
 		return -ENOMEM;
 	for (;;) {
 		raw_spin_lock(&umpsc_accounts_lock);
@@ -903,7 +928,7 @@ static int umpsc_charge_account(size_t bytes, u32 *id)
 		if (account) {
 			*id = account->id;
 			err = umpsc_account_charge_locked(account, bytes,
-							  exempt, looked);
+							  bounds, looked);
 		}
 		hlist_move_list(&umpsc_accounts_empty, &empty);
 		raw_spin_unlock(&umpsc_accounts_lock);
@@ -920,13 +945,18 @@ static int umpsc_charge_account(size_t bytes, u32 *id)
 			if (parts.account && parts.user)
 				continue;
 			err = -ENOMEM;
-		} else if (err == -EDQUOT && !exempt &&
+		} else if (err == -EDQUOT && bounds == UMPSC_BOUND &&
 			   capable(CAP_SYS_RESOURCE)) {
-			exempt = true;
+			bounds = UMPSC_EXEMPT;
 			continue;
 		} else if (err == -EDQUOT && !emptied) {
 			emptied = true;
-			/* At his quota, only his own are of use. */
+			/* For what is beyond the limit by itself, none is of use. */
+			if (bytes > READ_ONCE(umpsc_max_bytes) ||
+			    (bounds == UMPSC_BOUND &&
+			     bytes > READ_ONCE(umpsc_max_user_bytes)))
+				break;
+			/* At his quota, only his own are. */
 			umpsc_stocks_empty(umpsc_all_fits(bytes) ? &uid : NULL);
 			continue;
 		}
@@ -939,7 +969,7 @@ static int umpsc_charge_account(size_t bytes, u32 *id)
 }
 
 /* Charge @bytes to the caller, whose account umpsc_current_account() may know as @id. */
-static int umpsc_charge(size_t bytes, u32 *id)
+static int umpsc_charge(size_t bytes, enum umpsc_bounds bounds, u32 *id)
 {
 	struct umpsc_stock *stock = raw_cpu_ptr(&umpsc_stocks);
 	s64 word = atomic64_read(&stock->word);
@@ -949,20 +979,22 @@ static int umpsc_charge(size_t bytes, u32 *id)
 	       (u32)word >= bytes)
 		if (atomic64_try_cmpxchg(&stock->word, &word, word - bytes))
 			return 0;
-	return umpsc_charge_account(bytes, id);
+	return umpsc_charge_account(bytes, bounds, id);
 }
 
 /**
  * umpsc_memory_charge - charge memory that the caller makes the module hold
  * @bytes: how much
+ * @must: whatever the limits: little, and what is held cannot be freed without it
  * @account: out: for umpsc_memory_uncharge()
  *
- * Return: 0; -EDQUOT: the user's quota or the module's ceiling; -ENOMEM: the reserve.
+ * Return: 0; -EDQUOT: the user's quota or the module's ceiling; -ENOMEM: the reserve,
+ * or no memory for an account.
  */
-int umpsc_memory_charge(size_t bytes, u32 *account)
+int umpsc_memory_charge(size_t bytes, bool must, u32 *account)
 {
 	*account = umpsc_current_account();
-	return umpsc_charge(bytes, account);
+	return umpsc_charge(bytes, must ? UMPSC_UNBOUND : UMPSC_BOUND, account);
 }
 
 /**
@@ -1319,7 +1351,7 @@ static struct umpsc_run *umpsc_arena_fill(struct umpsc_channel *ch, size_t size,
 	struct umpsc_arena *arena = NULL;
 	struct umpsc_run *run = NULL;
 
-	if (!umpsc_charge(PAGE_SIZE, &account)) {
+	if (!umpsc_charge(PAGE_SIZE, UMPSC_BOUND, &account)) {
 		arena = kmem_cache_alloc(umpsc_caches[UMPSC_CACHE_PAGE],
 					 UMPSC_GFP);
 		if (!arena)
@@ -1501,7 +1533,7 @@ static struct umpsc_run *umpsc_run_alloc(struct umpsc_channel *ch,
 	if (unlikely(READ_ONCE(ch->arena)) &&
 	    umpsc_run_size(ch, packed) > UMPSC_ARENA_RUN)
 		umpsc_arena_drop(ch, true);
-	err = umpsc_charge(shape.memory, &account);
+	err = umpsc_charge(shape.memory, UMPSC_BOUND, &account);
 	if (err)
 		return ERR_PTR(err);
 	run = kmem_cache_alloc(umpsc_caches[shape.cache], UMPSC_GFP);
@@ -2193,54 +2225,39 @@ static inline void umpsc_mark_most_locked(struct umpsc_channel *ch)
 	}
 }
 
-/*
- * Wake the receiver: every waiting task, and one of the exclusive pollers.  Returns
- * whether others of those are left.
- */
-static bool umpsc_wake_receiver_once(struct umpsc_channel *ch)
+/* Is one of those who wait an exclusive poller? */
+static bool umpsc_has_exclusive(struct wait_queue_head *wq)
 {
-	struct wait_queue_head *wq = &ch->rx_wait;
-	struct wait_queue_entry *youngest;
-	bool others = false;
-	unsigned long flags;
-
-	spin_lock_irqsave(&wq->lock, flags);
-	/* No barrier: WAKE joined under this very lock. */
-	if (waitqueue_active(wq)) {
-		ch->wakeups++;
-		__wake_up_locked_key(wq, TASK_INTERRUPTIBLE,
-				     poll_to_key(EPOLLIN | EPOLLRDNORM));
-	}
-	/* Exclusive entries come behind all others. */
-	if (waitqueue_active(wq)) {
-		youngest = list_last_entry(&wq->head, struct wait_queue_entry,
-					   entry);
-		others = youngest->flags & WQ_FLAG_EXCLUSIVE;
-	}
-	spin_unlock_irqrestore(&wq->lock, flags);
-	return others;
+	lockdep_assert_held(&wq->lock);
+	/* Their entries come behind all others. */
+	return waitqueue_active(wq) &&
+	       list_last_entry(&wq->head, struct wait_queue_entry, entry)
+			       ->flags &
+		       WQ_FLAG_EXCLUSIVE;
 }
 
 /*
- * WAKE: after a publication that found the channel watched.  @sent is what had been
- * sent with it.  While exclusive pollers are left, the next send is to wake one of
- * them, since the woken one may not look at all; what was sent in the meantime wakes
- * one for all of it.  What is sent after that finds the channel watched, or comes
- * behind a send that did, so there is nothing to go on for.
+ * WAKE: answer the looks up to @look, unless another send did it meanwhile.  Wakes
+ * every waiting task, and one of the exclusive pollers: the next send is to wake one of
+ * these as well, since the woken one may not look at all.
  */
-static void umpsc_wake_receiver(struct umpsc_channel *ch, u64 sent)
+static void umpsc_wake_receiver(struct umpsc_channel *ch, u64 look)
 {
+	void *key = poll_to_key(EPOLLIN | EPOLLRDNORM);
+	struct wait_queue_head *wq = &ch->rx_wait;
 	unsigned long flags;
-	bool more;
 
-	if (!umpsc_wake_receiver_once(ch))
-		return;
-	raw_spin_lock_irqsave(&ch->q.lock, flags);
-	ch->rx_watched = true;
-	more = umpsc_queue_pushed(&ch->q) != sent;
-	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
-	if (more)
-		umpsc_wake_receiver_once(ch);
+	spin_lock_irqsave(&wq->lock, flags);
+	if (ch->rx_answered < look) {
+		if (!umpsc_has_exclusive(wq))
+			WRITE_ONCE(ch->rx_answered, look);
+		/* No barrier: WAKE joined under this very lock. */
+		if (waitqueue_active(wq)) {
+			ch->wakeups++;
+			__wake_up_locked_key(wq, TASK_INTERRUPTIBLE, key);
+		}
+	}
+	spin_unlock_irqrestore(&wq->lock, flags);
 }
 
 /* Close and the last drop: whoever waits for anything is to look again. */
@@ -2259,10 +2276,10 @@ static void umpsc_totals_add(s64 messages, s64 bytes)
 /*
  * Accept @run or refuse it.  For any context.  Only the
  * closed bit and the channel's limits can refuse; a run refused stays the caller's.
- * @wake: out: 0, or what is to be given to umpsc_wake_receiver().
+ * @look: out: 0, or the look that is to be answered by umpsc_wake_receiver().
  */
 static __always_inline int umpsc_publish(struct umpsc_channel *ch,
-					 struct umpsc_run *run, u64 *wake)
+					 struct umpsc_run *run, u64 *look)
 {
 	size_t memory = umpsc_run_memory(ch, run);
 	u64 count = run->count, bytes = run->bytes;
@@ -2289,8 +2306,7 @@ static __always_inline int umpsc_publish(struct umpsc_channel *ch,
 	ch->sent_bytes += bytes;
 	ch->sent_memory += memory;
 	umpsc_mark_most_locked(ch);
-	*wake = ch->rx_watched ? umpsc_queue_pushed(&ch->q) : 0;
-	ch->rx_watched = false;
+	*look = READ_ONCE(ch->rx_answered) < ch->rx_looks ? ch->rx_looks : 0;
 	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 
 	umpsc_totals_add(count, bytes);
@@ -2301,16 +2317,16 @@ static __always_inline int umpsc_publish(struct umpsc_channel *ch,
 static __always_inline int umpsc_deliver(struct umpsc_channel *ch,
 					 struct umpsc_run *run)
 {
-	u64 wake;
+	u64 look;
 	int err;
 
-	err = umpsc_publish(ch, run, &wake);
+	err = umpsc_publish(ch, run, &look);
 	if (err) {
 		umpsc_run_free(ch, run);
 		return err;
 	}
-	if (wake)
-		umpsc_wake_receiver(ch, wake);
+	if (look)
+		umpsc_wake_receiver(ch, look);
 	return 0;
 }
 
@@ -2408,7 +2424,7 @@ static u64 umpsc_receiver_look(struct umpsc_channel *ch, bool *ended)
 	/* END: this before the queue. */
 	*ended = umpsc_senders_gone(ch);
 	raw_spin_lock_irqsave(&ch->q.lock, flags);
-	ch->rx_watched = true;
+	ch->rx_looks++;
 	*ended |= umpsc_queue_closed(&ch->q);
 	len = umpsc_queue_len(&ch->q);
 	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
@@ -2620,7 +2636,7 @@ static struct umpsc_link *umpsc_take_unlink_locked(struct umpsc_channel *ch,
 	}
 	/* WAKE: a look, for all that joined before. */
 	if (waitqueue_active(&ch->rx_wait))
-		ch->rx_watched = true;
+		ch->rx_looks++;
 	raw_spin_unlock_irqrestore(&ch->q.lock, flags);
 	return used_up;
 }
@@ -2662,24 +2678,18 @@ static __always_inline int umpsc_take_commit(struct umpsc_channel *ch,
 	}
 	mutex_unlock(&ch->rx_lock);
 
-	umpsc_totals_add(-t->count, -t->bytes);
-	umpsc_runs_free(ch, used_up);
 	if (room)
 		__wake_up(&ch->tx_wait, TASK_INTERRUPTIBLE, 0,
 			  poll_to_key(EPOLLOUT | EPOLLWRNORM));
+	umpsc_totals_add(-t->count, -t->bytes);
+	umpsc_runs_free(ch, used_up);
 	return 0;
 }
 
-/* What a signal ends a receive with, before anything was taken. */
-static int umpsc_signal_error(enum umpsc_wait wait)
-{
-	return wait == UMPSC_NOWAIT_ASYNC ? -EAGAIN : -ERESTARTSYS;
-}
-
 /*
- * Many empty messages in a row: let others run.  A signal ends this past what was
- * queued when it was seen, @until: not earlier, since nothing is taken then, and all
- * would be walked again; and not never, as more may come all the time.
+ * Many empty messages in a row: let others run.  More may come all the time, so where
+ * the caller does not wait, or has a signal, this ends past what was queued when that
+ * was seen first, @until.  1: that is all; 0: go on; -EINTR: killed.
  */
 static int umpsc_take_breathe(struct umpsc_channel *ch,
 			      const struct umpsc_take *t, u64 *until,
@@ -2689,16 +2699,17 @@ static int umpsc_take_breathe(struct umpsc_channel *ch,
 		return 0;
 	if (umpsc_breathe())
 		return -EINTR;
-	if (!signal_pending(current))
+	if (wait == UMPSC_WAIT && !signal_pending(current))
 		return 0;
 	if (!*until)
 		*until = umpsc_queue_len(&ch->q);
-	if (t->count < *until)
-		return 0;
-	return umpsc_signal_error(wait);
+	return t->count >= *until;
 }
 
-/* Copy bytes of the next message that has any, at most what @to wants; or 0. */
+/*
+ * Copy bytes of the next message that has any, at most what @to wants; or 0, past
+ * empty ones.
+ */
 static __always_inline ssize_t umpsc_take_bytes(struct umpsc_channel *ch,
 						struct umpsc_take *t,
 						struct iov_iter *to,
@@ -2715,8 +2726,10 @@ static __always_inline ssize_t umpsc_take_bytes(struct umpsc_channel *ch,
 		if (unlikely(!total)) {
 			umpsc_take_record(ch, t, 0);
 			err = umpsc_take_breathe(ch, t, &until, wait);
-			if (err)
+			if (err < 0)
 				return err;
+			if (err)
+				break;
 			continue;
 		}
 		if (unlikely(t->offset)) {
@@ -2737,6 +2750,21 @@ static __always_inline ssize_t umpsc_take_bytes(struct umpsc_channel *ch,
 		return len;
 	}
 	return 0;
+}
+
+/*
+ * A caller that does not wait took nothing but empty messages, all that were there when
+ * he came.  What came since is told to whoever waits, as he need not try again.
+ */
+static int umpsc_read_nothing(struct umpsc_channel *ch)
+{
+	bool ended;
+
+	if (umpsc_receiver_look(ch, &ended))
+		wake_up_interruptible_poll(&ch->rx_wait, EPOLLIN | EPOLLRDNORM);
+	else if (ended)
+		return 0;
+	return -EAGAIN;
 }
 
 /**
@@ -2775,11 +2803,13 @@ ssize_t umpsc_read(struct umpsc_channel *ch, struct iov_iter *to,
 			return err;
 		if (ret)
 			return ret;
-		/* Only empty ones.  More may come all the time; a look at the end is due. */
 		if (umpsc_breathe())
 			return -EINTR;
+		if (wait != UMPSC_WAIT)
+			return umpsc_read_nothing(ch);
+		/* More may come all the time; a look at the end is due. */
 		if (signalled)
-			return umpsc_signal_error(wait);
+			return -ERESTARTSYS;
 		signalled = signal_pending(current);
 	}
 }
@@ -3322,7 +3352,7 @@ struct umpsc_channel *umpsc_channel_new(enum umpsc_life life, u32 flags,
 	u32 account;
 	int err;
 
-	err = umpsc_memory_charge(UMPSC_CHANNEL_MEMORY, &account);
+	err = umpsc_memory_charge(UMPSC_CHANNEL_MEMORY, false, &account);
 	if (err)
 		return ERR_PTR(err);
 	ch = kzalloc(sizeof(*ch), UMPSC_GFP);
@@ -3756,8 +3786,9 @@ static struct kmem_cache *umpsc_cache_new(unsigned int i)
 	/* An arena is found by its address. */
 	size_t align = i == UMPSC_CACHE_PAGE ? PAGE_SIZE : sizeof(void *);
 
-	return kmem_cache_create(name, size, align, SLAB_ACCOUNT,
-				 umpsc_object_init);
+	/* User copies may be checked against what is declared: all of it. */
+	return kmem_cache_create_usercopy(name, size, align, SLAB_ACCOUNT, 0,
+					  size, umpsc_object_init);
 }
 
 static void umpsc_caches_destroy(void)

@@ -658,13 +658,14 @@ static struct umpsc_channel *umpsc_node_enter(struct umpsc_node *node,
 
 /* ---- Handles ----------------------------------------------------------- */
 
-static struct umpsc_handle *umpsc_handle_new(struct umpsc_node *node)
+/* Of @node; @must: whatever the limits. */
+static struct umpsc_handle *umpsc_handle_new(struct umpsc_node *node, bool must)
 {
 	struct umpsc_handle *h;
 	u32 account;
 	int err;
 
-	err = umpsc_memory_charge(sizeof(*h), &account);
+	err = umpsc_memory_charge(sizeof(*h), must, &account);
 	if (err)
 		return ERR_PTR(err);
 	h = kzalloc(sizeof(*h), UMPSC_GFP);
@@ -781,6 +782,14 @@ static void umpsc_file_bind(struct file *file, struct umpsc_channel *ch)
 		h->id = umpsc_channel_new_id(ch);
 }
 
+/* Where memory is short, these are not refused: they receive what holds it, or end it. */
+static bool umpsc_brings_memory(unsigned int access)
+{
+	return access == O_RDONLY ||
+	       (access == O_RDWR &&
+		ns_capable_noaudit(&init_user_ns, CAP_SYS_RESOURCE));
+}
+
 static int umpsc_open(struct inode *inode, struct file *file)
 {
 	unsigned int access = file->f_flags & O_ACCMODE;
@@ -802,7 +811,8 @@ static int umpsc_open(struct inode *inode, struct file *file)
 	node = umpsc_node_lookup(iminor(inode));
 	if (!node)
 		return -ENXIO;
-	file->private_data = umpsc_handle_new(node);
+	file->private_data =
+		umpsc_handle_new(node, umpsc_brings_memory(access));
 	umpsc_node_put(node);
 	if (IS_ERR(file->private_data))
 		return PTR_ERR(file->private_data);
@@ -852,7 +862,7 @@ static struct file *umpsc_file_new(const struct umpsc_role *role,
 	struct umpsc_handle *h;
 	struct file *file;
 
-	h = umpsc_handle_new(node);
+	h = umpsc_handle_new(node, false);
 	if (IS_ERR(h))
 		return ERR_CAST(h);
 	file = anon_inode_getfile(role->name, role->fops, h,

@@ -94,7 +94,7 @@ int umpsc_core_init(void);
 void umpsc_core_exit(void);
 void umpsc_core_query(struct umpsc_query *query);
 
-int umpsc_memory_charge(size_t bytes, u32 *account);
+int umpsc_memory_charge(size_t bytes, bool must, u32 *account);
 void umpsc_memory_uncharge(size_t bytes, u32 account);
 
 struct umpsc_channel *umpsc_channel_new(enum umpsc_life life, u32 flags,

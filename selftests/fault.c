@@ -980,6 +980,34 @@ static void timer_signals(bool on)
 	setitimer(ITIMER_REAL, &every, NULL);
 }
 
+/* A multiple of so many as a read passes over between two looks for signals. */
+#define EMPTY_MESSAGES (1 << 18)
+
+TEST_LONG(channel, read_that_a_signal_ends_has_taken_empty_messages)
+{
+	struct umpsc_batch b = {};
+	struct umpsc_info info;
+	int i, nonblock;
+
+	for (i = 0; i < EMPTY_MESSAGES / 8; i++)
+		umpsc_batch_add(&b, "", 0);
+	catch_signal(SIGALRM, 0);
+	for (nonblock = 0; nonblock < 2; nonblock++) {
+		if (nonblock)
+			set_nonblock(self->rx);
+		for (i = 0; i < 8; i++)
+			ASSERT_EQ(EMPTY_MESSAGES / 8,
+				  umpsc_batch_send(self->tx, &b));
+		timer_signals(true);
+		EXPECT_ERR(nonblock ? EAGAIN : EINTR,
+			   read(self->rx, buf, sizeof(buf)));
+		timer_signals(false);
+		ASSERT_EQ(0, umpsc_info(self->rx, &info));
+		EXPECT_EQ(0, info.messages);
+	}
+	umpsc_batch_free(&b);
+}
+
 #define STORM_MESSAGES 6000
 
 static size_t storm_len(__u32 n)

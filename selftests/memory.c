@@ -489,6 +489,17 @@ TEST_LONG(memory, opening_a_node_counts)
 		EXPECT_LT(50, made);
 		EXPECT_EQ(fds + made, umpsc_count_fds());
 		EXPECT_ERR(EDQUOT, umpsc_open(NODE, O_RDWR));
+		/* But not for the one that brings memory back. */
+		ASSERT_FD(umpsc_open(NODE, O_RDONLY));
+	});
+	ASSERT_FD(umpsc_open(NODE, O_WRONLY));
+	ASSERT_TRUE(umpsc_limit_set("max_bytes", 0));
+	ASSERT_TRUE(umpsc_limit_set("reserve_bytes", 1ULL << 62));
+	UMPSC_CHILD({
+		ASSERT_TRUE(drop_cap_sys_resource());
+		EXPECT_ERR(ENOMEM, umpsc_open(NODE, O_RDWR));
+		EXPECT_ERR(ENOMEM, umpsc_open(NODE, O_WRONLY));
+		ASSERT_FD(umpsc_open(NODE, O_RDONLY));
 	});
 	EXPECT_EQ(0, umpsc_node_remove(NODE));
 }

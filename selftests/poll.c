@@ -846,6 +846,46 @@ TEST_LONG(channel, epoll_edge_waiter_gets_every_message)
 	close(ep);
 }
 
+/* They come behind what a read passes over, and its EAGAIN is no end of them. */
+TEST_LONG(channel, epoll_edge_waiter_gets_every_message_behind_empty_ones)
+{
+	int ep = ASSERT_FD(epoll_on(self->rx, EPOLLIN | EPOLLET));
+	struct umpsc_batch b = {};
+	int go[2], i, n, status;
+	pid_t child;
+
+	for (i = 0; i < 1000; i++)
+		umpsc_batch_add(&b, "", 0);
+	ASSERT_EQ(0, pipe2(go, O_CLOEXEC));
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		close(go[1]);
+		for (i = 0; i < 2000; i++)
+			if (umpsc_batch_send(self->tx, &b) != 1000 ||
+			    write(self->tx, &i, sizeof(i)) != sizeof(i) ||
+			    read(go[0], &n, 1) != 1)
+				_exit(1);
+		_exit(0);
+	}
+	close(go[0]);
+	close_fd(&self->tx);
+	for (n = 0; n < 2000;) {
+		ASSERT_LT(0, epoll_events(ep, UMPSC_PATIENCE * 1000))
+		TH_LOG("after %d messages", n);
+		while (read(self->rx, &i, sizeof(i)) == sizeof(i)) {
+			ASSERT_EQ(n++, i);
+			ASSERT_EQ(1, write(go[1], "", 1));
+		}
+	}
+	status = umpsc_wait_child(child);
+	EXPECT_EQ(0, status);
+	EXPECT_END(self->rx);
+	close(go[1]);
+	close(ep);
+	umpsc_batch_free(&b);
+}
+
 TEST_LONG(channel, epoll_oneshot_tells_once_until_armed_again)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT };

@@ -10,6 +10,7 @@
 #include "umpsc_stall.h"
 
 #include <liburing.h>
+#include <sys/time.h>
 
 #define IN UMPSC_POLL_IN
 #define HUP UMPSC_POLL_HUP
@@ -1583,6 +1584,46 @@ TEST_LONG(channel, multishot_read_gives_each_message_a_buffer)
 	}
 	EXPECT_EMPTY(self->rx);
 	EXPECT_EQ(0, count_workers());
+}
+
+static void signal_ignored(int signal)
+{
+}
+
+/* A multiple of so many as a read passes over between two looks for signals. */
+TEST_LONG(channel, multishot_read_passes_over_empty_messages_while_signals_come)
+{
+	struct sigaction action = {
+		.sa_handler = signal_ignored,
+		.sa_flags = SA_RESTART,
+	};
+	struct itimerval every = {
+		.it_interval.tv_usec = 100,
+		.it_value.tv_usec = 100,
+	};
+	struct umpsc_batch b = {};
+	unsigned int id;
+	int i;
+
+	if (!has_multishot_read(&self->u))
+		SKIP(return, NO_MULTISHOT_READ);
+	provide(_metadata, &self->u, 0, PROVIDED, BUFFER);
+	for (i = 0; i < 64; i++)
+		umpsc_batch_add(&b, "", 0);
+	add_multishot_read(&self->u, self->rx);
+	SUBMIT(1);
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &every, NULL));
+	for (i = 0; i < 20 * ROUNDS; i++) {
+		ASSERT_EQ(64, umpsc_batch_send(self->tx, &b));
+		EXPECT_WRITE(self->tx, "x");
+		id = EXPECT_MULTISHOT("x");
+		provide(_metadata, &self->u, id, 1, BUFFER);
+	}
+	every.it_value.tv_usec = 0;
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &every, NULL));
+	EXPECT_EMPTY(self->rx);
+	umpsc_batch_free(&b);
 }
 
 TEST_LONG(channel, multishot_read_ends_with_the_channel)

@@ -4,23 +4,25 @@
  *
  * Two senders send a message each and stay, or one sends and both leave; the
  * receiver receives, and sleeps, as umpsc_receive_begin() and _sleep() do, until it
- * has all there is or finds the end.  Whether somebody is on rx_wait is a word that
- * can be read without its lock; who is woken is decided under it.
+ * has all there is or finds the end.  Where they stay, the first may be preempted for
+ * ever when it has published, before the second one sends.  Whether somebody is on
+ * rx_wait is a word that can be read without its lock; who is woken is decided under
+ * it.
  *
- * Never: the receiver sleeps for ever (an invalid end state); a send wakes a
- * receiver that has not looked since it was woken, or rx_watched is touched outside
- * of q.lock; the end overtakes a message.
+ * Never: the receiver sleeps for ever (an invalid end state); a look is answered by
+ * two wake-ups, or rx_looks is touched outside of q.lock; the end overtakes a message.
  *
  * TWIN 1 look_before_join: umpsc_receiver_sleep() looks before it joins rx_wait
- * TWIN 2 look_then_set: umpsc_receiver_look() sets rx_watched after it looked, under the lock again
- * TWIN 3 test_then_publish: umpsc_publish() reads and clears rx_watched before it publishes, and lets the lock go between
- * TWIN 4 not_cleared: umpsc_publish() leaves rx_watched set
- * TWIN 5 look_unlocked: umpsc_receiver_look() sets rx_watched without the lock
+ * TWIN 2 look_then_set: umpsc_receiver_look() counts after it looked, under the lock again
+ * TWIN 3 test_then_publish: umpsc_publish() asks for looks before it publishes, and lets the lock go between
+ * TWIN 4 not_answered: umpsc_wake_receiver() leaves rx_answered as it is
+ * TWIN 5 look_unlocked: umpsc_receiver_look() counts without the lock
  * TWIN 6 leave_if_active: the last umpsc_sender_leave() wakes if it sees somebody on rx_wait, without its lock
- * TWIN 7 leave_if_watched: the last umpsc_sender_leave() wakes only if rx_watched was set before its drop
+ * TWIN 7 leave_if_looked: the last umpsc_sender_leave() wakes only if there was a look to answer before its drop
+ * TWIN 8 answered_early: umpsc_publish() sets rx_answered
  */
 #define THREADS 3
-#define WORDS 3
+#define WORDS 4
 #define PLAINS 1
 #define LOCKS 2
 #define HISTORY 15
@@ -30,47 +32,78 @@
 #define STATE 0
 #define STRONG 1
 #define WAITING 2
-#define WATCHED 0
+#define ANSWERED 3
+#define LOOKS 0
 #define Q_LOCK 0
 #define WAIT_LOCK 1
 
 #define ENTRY 2
 
-/* The receiver's task state, and whether it was woken by a send since a look. */
-bool running, woken;
+/* The receiver's task state, and the last look that a wake-up was for. */
+bool running;
+byte answered;
 /* Which of the two it is: no drop is there to make good for a wake-up lost. */
 bool stay;
+/* The first sender goes no further than to publish, which it has done. */
+bool preempted, published;
 
-/* __wake_up() of a waiter that leaves rx_wait by it; with the local r */
-inline wake_up()
+/* __wake_up() of a waiter that leaves rx_wait by it; with the local r, and under its lock */
+inline wake_up_locked()
 {
-	lock(WAIT_LOCK);
 	load(WAITING, RELAXED, r);
 	if
 	:: r ->
 		running = true;
 		store(WAITING, RELAXED, 0)
 	:: else
-	fi;
+	fi
+}
+
+inline wake_up()
+{
+	lock(WAIT_LOCK);
+	wake_up_locked();
 	unlock(WAIT_LOCK)
 }
 
-inline test_watched()
+inline test_looks()
 {
-	plain_read(WATCHED, wake);
+	plain_read(LOOKS, look);
+	load(ANSWERED, RELAXED, r);
+	wake = r < look;
 	if
-	:: twin != 4 -> plain_write(WATCHED, 0)
+	:: wake && twin == 8 -> store(ANSWERED, RELAXED, look)
 	:: else
 	fi
 }
 
-/* umpsc_publish(), umpsc_wake_receiver() */
+/* umpsc_wake_receiver() */
+inline wake_receiver()
+{
+	lock(WAIT_LOCK);
+	load(ANSWERED, RELAXED, r);
+	if
+	:: r < look || twin == 8 ->
+		/* Once. */
+		assert(answered < look);
+		answered = look;
+		if
+		:: twin != 4 && twin != 8 -> store(ANSWERED, RELAXED, look)
+		:: else
+		fi;
+		wake_up_locked()
+	:: else
+	fi;
+	unlock(WAIT_LOCK)
+}
+
+/* umpsc_deliver() */
 inline send()
 {
 	lock(Q_LOCK);
 	if
 	:: twin == 3 ->
-		test_watched();
+		test_looks();
 		unlock(Q_LOCK);
 		lock(Q_LOCK)
 	:: else
@@ -78,19 +111,19 @@ inline send()
 	load(STATE, RELAXED, r);
 	store(STATE, RELAXED, r + ENTRY);
 	if
-	:: twin != 3 -> test_watched()
+	:: twin != 3 -> test_looks()
 	:: else
 	fi;
-	if
-	:: wake ->
-		/* One for each look. */
-		assert(!woken);
-		woken = true
-	:: else
-	fi;
+	published = true;
 	unlock(Q_LOCK);
 	if
-	:: wake -> wake_up()
+	:: preempted && me == 0 ->
+end_preempted:
+		false
+	:: else
+	fi;
+	if
+	:: wake -> wake_receiver()
 	:: else
 	fi
 }
@@ -102,7 +135,7 @@ inline leave()
 	if
 	:: twin == 7 ->
 		lock(Q_LOCK);
-		plain_read(WATCHED, wake);
+		test_looks();
 		unlock(Q_LOCK)
 	:: else
 	fi;
@@ -123,8 +156,13 @@ inline leave()
 
 proctype sender(byte me)
 {
-	byte r, wake;
+	byte r, look;
+	bool wake;
 
+	if
+	:: preempted && me == 1 -> published
+	:: else
+	fi;
 	if
 	:: stay || me == 0 -> send()
 	:: else
@@ -133,6 +171,12 @@ proctype sender(byte me)
 	:: !stay -> leave()
 	:: else
 	fi
+}
+
+inline count_look()
+{
+	looks++;
+	plain_write(LOOKS, looks)
 }
 
 /* umpsc_receiver_look(): @ended, @count */
@@ -145,9 +189,7 @@ inline receiver_look()
 	:: else
 	fi;
 	if
-	:: twin != 2 ->
-		plain_write(WATCHED, 1);
-		woken = false
+	:: twin != 2 -> count_look()
 	:: else
 	fi;
 	load(STATE, RELAXED, count);
@@ -158,8 +200,7 @@ inline receiver_look()
 	if
 	:: twin == 2 ->
 		lock(Q_LOCK);
-		plain_write(WATCHED, 1);
-		woken = false;
+		count_look();
 		unlock(Q_LOCK)
 	:: else
 	fi;
@@ -220,7 +261,7 @@ inline take()
 		lock(Q_LOCK);
 		load(WAITING, RELAXED, r);
 		if
-		:: r -> plain_write(WATCHED, 1)
+		:: r -> count_look()
 		:: else
 		fi;
 		unlock(Q_LOCK)
@@ -231,7 +272,7 @@ inline take()
 
 proctype receiver(byte me)
 {
-	byte r, count, taken;
+	byte r, count, taken, looks;
 	bool ended;
 
 	do
@@ -262,11 +303,12 @@ init {
 		running = true;
 		if
 		:: stay = true
+		:: stay = true; preempted = true
 		:: stay = false
 		fi;
 		run sender(0);
 		run sender(1);
 		run receiver(2)
 	}
-	_nr_pr == 1
+	_nr_pr == (preempted -> 2 : 1)
 }

@@ -10,13 +10,14 @@
  *
  * Never: the reader waits for ever (an invalid end state).
  *
- * TWIN 1 no_look: umpsc_take_commit() does not set rx_watched
+ * TWIN 1 no_look: umpsc_take_commit() does not count a look
  * TWIN 2 active_early: umpsc_take_commit() knows waitqueue_active() from before the receive asked for the count
  * TWIN 3 look_before_join: the poll looks before it joins
- * TWIN 4 look_unlocked: umpsc_take_commit() sets rx_watched without the lock
+ * TWIN 4 look_unlocked: umpsc_take_commit() counts without the lock
+ * TWIN 5 answers_all: umpsc_wake_receiver() answers all looks, also those after its publication
  */
 #define THREADS 3
-#define WORDS 3
+#define WORDS 4
 #define PLAINS 1
 #define LOCKS 2
 #define HISTORY 8
@@ -26,7 +27,8 @@
 #define STATE 0
 #define WAITING 1
 #define TAKEN 2
-#define WATCHED 0
+#define ANSWERED 3
+#define LOOKS 0
 #define Q_LOCK 0
 #define WAIT_LOCK 1
 
@@ -39,7 +41,7 @@ bool event;
 /* umpsc_deliver() */
 proctype sender(byte me)
 {
-	byte r, n;
+	byte r, n, look;
 	bool wake;
 
 	do
@@ -47,12 +49,21 @@ proctype sender(byte me)
 		lock(Q_LOCK);
 		load(STATE, RELAXED, r);
 		store(STATE, RELAXED, r + ENTRY);
-		plain_read(WATCHED, wake);
-		plain_write(WATCHED, 0);
+		plain_read(LOOKS, look);
+		load(ANSWERED, RELAXED, r);
+		wake = r < look;
 		unlock(Q_LOCK);
 		if
 		:: wake ->
+			if
+			:: twin == 5 ->
+				lock(Q_LOCK);
+				plain_read(LOOKS, look);
+				unlock(Q_LOCK)
+			:: else
+			fi;
 			lock(WAIT_LOCK);
+			store(ANSWERED, RELAXED, look);
 			load(WAITING, RELAXED, r);
 			event = event || r;
 			unlock(WAIT_LOCK)
@@ -63,11 +74,17 @@ proctype sender(byte me)
 	od
 }
 
+inline count_look()
+{
+	plain_read(LOOKS, r);
+	plain_write(LOOKS, r + 1)
+}
+
 /* umpsc_receiver_look() */
 inline look()
 {
 	lock(Q_LOCK);
-	plain_write(WATCHED, 1);
+	count_look();
 	load(TAKEN, ACQUIRE, taken);
 	load(STATE, RELAXED, r);
 	unlock(Q_LOCK);
@@ -130,7 +147,7 @@ inline commit()
 		:: else -> r = 1
 		fi;
 		if
-		:: r -> plain_write(WATCHED, 1)
+		:: r -> count_look()
 		:: else
 		fi
 	:: else

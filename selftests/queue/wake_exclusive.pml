@@ -9,13 +9,11 @@
  * step, and no memory model is needed.
  *
  * Never: a poller waits in the end, and a message came after the last wake-up and
- * the last look.  (A wake-up is for all that was sent before it: sends that come
- * between one that wakes and its second look have one for all of them.)
+ * the last look.
  *
- * TWIN 1 not_set: umpsc_wake_receiver() does not set rx_watched again
- * TWIN 2 not_again: umpsc_wake_receiver() does not ask what was sent in the meantime
- * TWIN 3 asked_before: umpsc_wake_receiver() asks for it in a section before the one that sets rx_watched
- * TWIN 4 look_before_join: a poller looks before it joins
+ * TWIN 1 answered: umpsc_wake_receiver() sets rx_answered also where there are exclusive pollers
+ * TWIN 2 asked_late: umpsc_wake_receiver() asks for them in a section after the one in which it wakes and answers
+ * TWIN 3 look_before_join: a poller looks before it joins
  */
 #include "twin.pml"
 
@@ -23,65 +21,52 @@
 #define SENDERS 3
 
 /* Under q.lock; no message is received here. */
-byte sent;
-bool watched;
+byte sent, looks;
 /* rx_wait: how many entries it has, and who waits at his; under its lock. */
-byte joined;
+byte joined, answered;
 bool waits[POLLERS];
 /* What had been sent when somebody was woken or looked last. */
 byte covered;
 
 #define SOMEBODY_WAITS (waits[0] || waits[1] || waits[2])
 
-/* umpsc_wake_receiver_once() */
-inline wake_once()
-{
-	d_step {
-		if
-		:: waits[0] -> waits[0] = false; covered = sent
-		:: !waits[0] && waits[1] -> waits[1] = false; covered = sent
-		:: !waits[0] && !waits[1] && waits[2] -> waits[2] = false; covered = sent
-		:: else
-		fi;
-		others = joined > 0
-	}
-}
-
 /* umpsc_publish(), umpsc_wake_receiver() */
 proctype sender()
 {
-	byte mine, now_sent;
-	bool more, others;
+	byte look;
+	bool wake;
 
 	d_step {
 		sent++;
-		mine = sent;
-		more = watched;
-		watched = false
+		look = looks;
+		wake = answered < look
 	}
 	if
-	:: more ->
-		wake_once();
-		if
-		:: others && twin != 1 ->
+	:: wake ->
+		d_step {
 			if
-			:: twin == 3 -> now_sent = sent
-			:: else
-			fi;
-			d_step {
-				watched = true;
+			:: answered < look ->
 				if
-				:: twin != 3 -> now_sent = sent
+				:: !joined || twin == 1 || twin == 2 -> answered = look
 				:: else
 				fi;
-				more = now_sent != mine && twin != 2;
-				now_sent = 0;
-				others = false
-			};
-			if
-			:: more -> wake_once()
+				if
+				:: waits[0] -> waits[0] = false; covered = sent
+				:: !waits[0] && waits[1] -> waits[1] = false; covered = sent
+				:: !waits[0] && !waits[1] && waits[2] -> waits[2] = false; covered = sent
+				:: else
+				fi
 			:: else
 			fi
+		};
+		if
+		:: twin == 2 ->
+			d_step {
+				if
+				:: joined && answered == look -> answered = look - 1
+				:: else
+				fi
+			}
 		:: else
 		fi
 	:: else
@@ -92,7 +77,7 @@ proctype sender()
 inline look()
 {
 	d_step {
-		watched = true;
+		looks++;
 		seen = sent > 0;
 		covered = sent
 	}
@@ -104,7 +89,7 @@ proctype poller(byte n)
 	bool seen;
 
 	if
-	:: twin == 4 -> look()
+	:: twin == 3 -> look()
 	:: else
 	fi;
 	d_step {
@@ -112,7 +97,7 @@ proctype poller(byte n)
 		waits[n] = true
 	}
 	if
-	:: twin != 4 -> look()
+	:: twin != 3 -> look()
 	:: else
 	fi;
 	if
@@ -129,7 +114,7 @@ init {
 		for (i : 1 .. SENDERS) {
 			run sender()
 		}
-		watched = true;
+		looks = 1;
 		for (i : 1 .. POLLERS - 1) {
 			joined++;
 			waits[i] = true
