@@ -1156,6 +1156,126 @@ TEST_LONG(race, receives_through_one_file_get_each_message_once)
 	EXPECT_LT(0, parted);
 }
 
+/* ---- INFO in the middle of it ---------------------------------------------------- */
+
+/* Every message has as many bytes, and all are in a batch of so many or alone. */
+#define INFO_LEN 40
+#define INFO_BATCH 5
+/* So many may wait before the sender does. */
+#define INFO_BACKLOG 2000
+#define INFO_MS 1000
+
+/* The handles of info_send_fn() and info_receive_fn(), and what they tell each other. */
+struct info_pair {
+	int rx;
+	int tx;
+	atomic_bool stop;
+	atomic_ulong sent;
+	atomic_ulong received;
+};
+
+/* Sends, one or a batch, until it is to stop; and then goes, so that the end comes. */
+static long info_send_fn(void *arg)
+{
+	unsigned char data[INFO_LEN] = {};
+	struct info_pair *p = arg;
+	struct umpsc_batch b = {};
+	bool sent = true;
+	int i;
+
+	for (i = 0; i < INFO_BATCH; i++)
+		umpsc_batch_add(&b, data, sizeof(data));
+	for (i = 0; sent && !p->stop; i++) {
+		if (i % 3) {
+			sent = write(p->tx, data, sizeof(data)) == INFO_LEN;
+			p->sent++;
+		} else {
+			sent = umpsc_batch_send(p->tx, &b) == INFO_BATCH;
+			p->sent += INFO_BATCH;
+		}
+		while (p->sent - p->received > INFO_BACKLOG && !p->stop)
+			umpsc_nap_us(50);
+	}
+	umpsc_batch_free(&b);
+	close(p->tx);
+	return sent ? 0 : -1;
+}
+
+/* Receives by RECV, whole batches or parts of them, and by read(), half a message or one. */
+static long info_receive_fn(void *arg)
+{
+	alignas(8) unsigned char buf[1024];
+	struct info_pair *p = arg;
+	bool half = false;
+	__u64 seed = 1, r;
+	long ret;
+
+	do {
+		r = umpsc_random(&seed);
+		if (r % 4) {
+			ret = umpsc_recv(p->rx, buf, sizeof(buf), 2 + r / 4 % 7,
+					 UMPSC_NO_DEADLINE, NULL, NULL);
+			half = false;
+			p->received += ret;
+		} else {
+			ret = read(p->rx, buf,
+				   r / 4 % 2 ? INFO_LEN : INFO_LEN / 2);
+			half = !half && ret == INFO_LEN / 2;
+			p->received += ret > 0 && !half;
+		}
+	} while (ret > 0);
+	return ret;
+}
+
+/* A sender, a receiver, and a third handle that asks all the time. */
+TEST_LONG(race, info_is_of_one_instant_while_messages_come_and_go)
+{
+	__u64 until = umpsc_chance_until(INFO_MS), last = 0, looks = 0;
+	__u64 moved = 0, most = until + UMPSC_PATIENCE * 1000000000ULL;
+	struct umpsc_thread sender, receiver;
+	struct info_pair pair = {};
+	struct umpsc_info info;
+	int weak;
+
+	ASSERT_EQ(0, umpsc_private(&pair.rx, &pair.tx));
+	weak = ASSERT_FD(umpsc_downgrade(pair.tx, 0));
+	ASSERT_EQ(0, umpsc_thread_start(&receiver, info_receive_fn, &pair));
+	ASSERT_EQ(0, umpsc_thread_start(&sender, info_send_fn, &pair));
+	while (umpsc_now_ns() < (moved < 100 ? most : until)) {
+		ASSERT_EQ(0, umpsc_info(weak, &info));
+		looks++;
+		moved += info.messages && info.received != last;
+		last = info.received;
+		ASSERT_EQ(info.messages * INFO_LEN, info.bytes);
+		ASSERT_EQ(info.received * INFO_LEN, info.received_bytes);
+		ASSERT_EQ(info.sent * INFO_LEN, info.sent_bytes);
+		ASSERT_EQ(info.sent,
+			  info.received + info.messages + info.discarded);
+		ASSERT_EQ(0, info.discarded);
+		/* A run is held until the last of its messages was taken. */
+		ASSERT_EQ(!info.messages, !info.memory);
+		ASSERT_LE(info.messages, info.most_messages);
+		ASSERT_LE(info.bytes, info.most_bytes);
+	}
+	pair.stop = true;
+	ASSERT_TRUE(umpsc_thread_join(&sender));
+	ASSERT_TRUE(umpsc_thread_join(&receiver));
+	EXPECT_EQ(0, sender.ret);
+	EXPECT_EQ(0, receiver.ret);
+	ASSERT_EQ(0, umpsc_info(weak, &info));
+	EXPECT_EQ(pair.sent, info.received);
+	EXPECT_EQ(info.sent, info.received);
+	EXPECT_EQ(0, info.messages);
+	EXPECT_EQ(0, info.bytes);
+	EXPECT_EQ(0, info.memory);
+	TH_LOG("%llu looks at %llu messages; in %llu some were queued and others just received",
+	       looks, info.sent, moved);
+	/* They did go on together. */
+	EXPECT_LE(100, moved);
+	close(pair.rx);
+	close(weak);
+}
+
 /* ---- Races on a node ------------------------------------------------------------ */
 
 #define NODE "stress-test"
