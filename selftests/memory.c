@@ -769,6 +769,31 @@ TEST_LONG(memory, arena_of_one_cgroup_never_serves_another)
 	EXPECT_TRUE(UMPSC_UNTIL(umpsc_cgroup_current(GROUP_B) < CGROUP_SLACK));
 }
 
+/* A page of small messages, all of which are received, serves again from its start. */
+TEST_LONG(memory, page_of_small_messages_begins_anew_and_is_not_lost)
+{
+	const __u64 before = umpsc_memory_held(self->manager);
+	__u64 held;
+	int i;
+
+	/* So many that a page is taken, which stays. */
+	for (i = 0; i < 20; i++) {
+		fill_index(i, 8);
+		ASSERT_EQ(8, write(self->tx, data, 8));
+	}
+	EXPECT_DRAINED(8, 0, 20);
+	held = umpsc_memory_held(self->manager);
+	EXPECT_LT(before, held);
+	/* It is full after less than a hundred. */
+	for (i = 0; i < 500; i++) {
+		fill_index(i, 8);
+		ASSERT_EQ(8, write(self->tx, data, 8));
+		EXPECT_DRAINED(8, i, 1);
+		ASSERT_EQ(held, umpsc_memory_held(self->manager))
+		TH_LOG("round %d", i);
+	}
+}
+
 /* In a child in @group: @n messages, one for each byte from @turn, which it passes on. */
 static void alternate(struct __test_metadata *_metadata, const char *group,
 		      int tx, int turn, int next, int n)
