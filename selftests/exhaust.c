@@ -230,6 +230,9 @@ TEST_LONG(exhaust, endless_sender_ends_in_an_error_and_nobody_else_does)
 	int i;
 
 	umpsc_log_memory(_metadata, "before");
+	if (variant->who == CGROUP)
+		TH_LOG("before: %lld bytes of the cgroup",
+		       umpsc_cgroup_current(GROUP));
 	if (!variant->other)
 		ASSERT_TRUE(umpsc_limit_where_slow());
 	if (variant->who == ORDINARY)
