@@ -112,6 +112,34 @@ static int drain(int rx)
 
 /* ---- Who is about to wait ------------------------------------------------------- */
 
+/* In how many rounds who is about to wait did: [1]; and in how many it was too late: [0]. */
+struct wait_counts {
+	int in[2];
+};
+
+static bool waited_and_not(const struct wait_counts *w, int n)
+{
+	bool both = true;
+
+	for (; n; n--, w++)
+		both &= w->in[0] && w->in[1];
+	return both;
+}
+
+static void expect_waited_and_not(struct __test_metadata *_metadata,
+				  const struct race *race,
+				  const struct wait_counts *w, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++) {
+		TH_LOG("%u rounds: it waited in %d, and not in %d",
+		       race->rounds, w[i].in[1], w[i].in[0]);
+		EXPECT_LT(0, w[i].in[0]);
+		EXPECT_LT(0, w[i].in[1]);
+	}
+}
+
 TEST_LONG(race, send_against_a_receive_that_is_about_to_wait)
 {
 	struct racer *r = self->racers;
@@ -186,12 +214,13 @@ TEST_LONG(race, send_against_a_poll_that_is_about_to_wait)
 TEST_LONG(race, send_against_an_edge_that_is_about_to_be_waited_for)
 {
 	struct racer *r = self->racers;
+	struct wait_counts w = {};
 	int rx, tx, ep;
 
 	ASSERT_EQ(0, umpsc_private(&rx, &tx));
 	ep = ASSERT_FD(epoll_on(rx, EPOLLIN | EPOLLET));
 	ASSERT_TRUE(race_begin(&self->race, r, 1, poll_once));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, waited_and_not(&w, 1))) {
 		r[0].other = ep;
 		race_go(&self->race);
 		ASSERT_EQ(1, write(tx, "x", 1));
@@ -199,10 +228,11 @@ TEST_LONG(race, send_against_an_edge_that_is_about_to_be_waited_for)
 		ASSERT_EQ(1, r[0].ret);
 		ASSERT_EQ(POLLIN, r[0].err);
 		ASSERT_EQ(1, receive_one(rx, 0));
+		w.in[r[0].waited]++;
 		race_was(&self->race, !r[0].waited);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
-	TH_LOG("%u rounds", self->race.rounds);
+	expect_waited_and_not(_metadata, &self->race, &w, 1);
 	close(ep);
 	close(rx);
 	close(tx);
@@ -212,10 +242,11 @@ TEST_LONG(race, send_against_an_edge_that_is_about_to_be_waited_for)
 TEST_LONG(race, close_against_a_receive_that_is_about_to_wait)
 {
 	struct racer *r = self->racers;
+	struct wait_counts w[2] = {};
 	int rx, tx;
 
 	ASSERT_TRUE(race_begin(&self->race, r, 1, receive_once));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, waited_and_not(w, 2))) {
 		ASSERT_EQ(0, umpsc_private(&rx, &tx));
 		r[0].fd = rx;
 		r[0].k = self->race.rounds / 2;
@@ -233,10 +264,11 @@ TEST_LONG(race, close_against_a_receive_that_is_about_to_wait)
 		ASSERT_EQ(EPIPE, errno);
 		close(rx);
 		close(tx);
+		w[self->race.rounds % 2].in[r[0].waited]++;
 		race_was(&self->race, !r[0].waited);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
-	TH_LOG("%u rounds", self->race.rounds);
+	expect_waited_and_not(_metadata, &self->race, w, 2);
 }
 
 /* The last drop, in half of the rounds right behind a message, against @fn of a receiver. */
@@ -245,10 +277,11 @@ static void last_drop(struct __test_metadata *_metadata,
 		      __u32 flags)
 {
 	struct racer *r = self->racers;
+	struct wait_counts w[2] = {};
 	int rx, tx;
 
 	ASSERT_TRUE(race_begin(&self->race, r, 1, fn));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, waited_and_not(w, 2))) {
 		ASSERT_EQ(0, umpsc_private_with(&rx, &tx, 0, flags, 0, NULL));
 		r[0].fd = rx;
 		r[0].k = self->race.rounds / 2;
@@ -261,10 +294,11 @@ static void last_drop(struct __test_metadata *_metadata,
 		ASSERT_EQ(0, r[0].err);
 		EXPECT_END(rx);
 		close(rx);
+		w[self->race.rounds % 2].in[r[0].waited]++;
 		race_was(&self->race, !r[0].waited);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
-	TH_LOG("%u rounds", self->race.rounds);
+	expect_waited_and_not(_metadata, &self->race, w, 2);
 }
 
 TEST_LONG(race, last_drop_against_a_receive_that_is_about_to_wait)
@@ -292,10 +326,11 @@ TEST_LONG(race, last_drop_against_a_receive_that_does_not_wait)
 TEST_LONG(race, last_drop_against_polls_that_are_about_to_wait)
 {
 	struct racer *r = self->racers;
-	int rx, tx, weak, ep;
+	struct wait_counts w[2] = {};
+	int rx, tx, weak, ep, i;
 
 	ASSERT_TRUE(race_begin(&self->race, r, 2, watch_once));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, waited_and_not(w, 2))) {
 		ASSERT_EQ(0, umpsc_private(&rx, &tx));
 		weak = ASSERT_FD(umpsc_downgrade(tx, 0));
 		ep = ASSERT_FD(epoll_create1(EPOLL_CLOEXEC));
@@ -316,20 +351,23 @@ TEST_LONG(race, last_drop_against_polls_that_are_about_to_wait)
 		close(ep);
 		close(rx);
 		close(weak);
+		for (i = 0; i < 2; i++)
+			w[i].in[r[i].waited]++;
 		race_was(&self->race, !r[self->race.rounds % 2].waited);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
-	TH_LOG("%u rounds", self->race.rounds);
+	expect_waited_and_not(_metadata, &self->race, w, 2);
 }
 
 /* CLOSE in one round, the receiver's going in the next: Tokio's closed(). */
 TEST_LONG(race, close_against_senders_that_are_about_to_wait)
 {
 	struct racer *r = self->racers;
+	struct wait_counts w[2] = {};
 	int rx, tx, weak, ep, i;
 
 	ASSERT_TRUE(race_begin(&self->race, r, 2, watch_once));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, waited_and_not(w, 2))) {
 		ASSERT_EQ(0, umpsc_private(&rx, &tx));
 		weak = ASSERT_FD(umpsc_downgrade(tx, 0));
 		ep = ASSERT_FD(epoll_create1(EPOLL_CLOEXEC));
@@ -354,9 +392,11 @@ TEST_LONG(race, close_against_senders_that_are_about_to_wait)
 		close(tx);
 		close(weak);
 		race_was(&self->race, !r[!i].waited);
+		for (i = 0; i < 2; i++)
+			w[i].in[r[i].waited]++;
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
-	TH_LOG("%u rounds", self->race.rounds);
+	expect_waited_and_not(_metadata, &self->race, w, 2);
 }
 
 /* The channel has room for one: a sender waits for more while the receiver makes it. */
@@ -364,11 +404,12 @@ TEST_LONG(race, room_against_a_sender_that_is_about_to_wait)
 {
 	struct umpsc_limits limits = { .max_msgs = 1 };
 	struct racer *r = self->racers;
+	struct wait_counts w = {};
 	int rx, tx, ep;
 
 	ASSERT_EQ(0, umpsc_private_with(&rx, &tx, 0, O_NONBLOCK, 0, &limits));
 	ASSERT_TRUE(race_begin(&self->race, r, 1, watch_once));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, waited_and_not(&w, 1))) {
 		ep = ASSERT_FD(epoll_create1(EPOLL_CLOEXEC));
 		ASSERT_EQ(1, write(tx, "x", 1));
 		/* Refused or not, and by which means it waits. */
@@ -385,10 +426,11 @@ TEST_LONG(race, room_against_a_sender_that_is_about_to_wait)
 		ASSERT_EQ(1, r[0].ret);
 		ASSERT_EQ(POLLOUT, r[0].err);
 		close(ep);
+		w.in[r[0].waited]++;
 		race_was(&self->race, !r[0].waited);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
-	TH_LOG("%u rounds", self->race.rounds);
+	expect_waited_and_not(_metadata, &self->race, &w, 1);
 	close(rx);
 	close(tx);
 }
@@ -587,14 +629,21 @@ static void make_one(struct racer *r)
 /* The new handle is there, whole, or there was nothing to make it from. */
 TEST_LONG(race, making_a_handle_against_closing_what_it_is_made_from)
 {
+	static const char *const names[] = { "clone", "downgrade", "weak clone",
+					     "upgrade", "sender" };
 	struct racer *r = self->racers;
 	int made[MAKES] = {}, failed[MAKES] = {};
-	int rx, tx, weak, keep, strong, new;
+	int rx, tx, weak, keep, strong, new, i;
+	bool met = false;
+	/* Each of them takes its own time. */
+	__u64 delay[MAKES];
 	struct umpsc_info info;
 
 	ASSERT_TRUE(race_begin(&self->race, r, 1, make_one));
 	self->race.least = 20 * MAKES;
-	while (race_next(&self->race)) {
+	for (i = 0; i < MAKES; i++)
+		delay[i] = self->race.delay;
+	while (race_next_until(&self->race, met)) {
 		ASSERT_EQ(0, umpsc_private(&rx, &tx));
 		weak = ASSERT_FD(umpsc_downgrade(tx, 0));
 		keep = ASSERT_FD(umpsc_clone(weak, 0));
@@ -602,15 +651,18 @@ TEST_LONG(race, making_a_handle_against_closing_what_it_is_made_from)
 		r[0].fd = r[0].k <= DOWNGRADE ? tx :
 			  r[0].k == SENDER    ? rx :
 						weak;
+		self->race.delay = delay[r[0].k];
 		race_go(&self->race);
 		close(r[0].fd);
 		race_wait(&self->race);
 		new = r[0].ret;
 		if (new < 0)
 			ASSERT_EQ(EBADF, r[0].err);
-		race_was(&self->race, new < 0);
+		race_tune(&delay[r[0].k], new < 0);
 		made[r[0].k] += new >= 0;
 		failed[r[0].k] += new < 0;
+		for (met = true, i = 0; i < MAKES; i++)
+			met &= made[i] && failed[i];
 
 		strong = r[0].k > DOWNGRADE;
 		if (new >= 0 && r[0].k != DOWNGRADE && r[0].k != CLONE_WEAK)
@@ -641,28 +693,43 @@ TEST_LONG(race, making_a_handle_against_closing_what_it_is_made_from)
 		close(keep);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
-	TH_LOG("%u rounds: %d clones of %d, %d downgrades of %d",
-	       self->race.rounds, made[CLONE_SENDER],
-	       made[CLONE_SENDER] + failed[CLONE_SENDER], made[DOWNGRADE],
-	       made[DOWNGRADE] + failed[DOWNGRADE]);
+	for (i = 0; i < MAKES; i++) {
+		TH_LOG("%u rounds, %s: %d made, %d failed", self->race.rounds,
+		       names[i], made[i], failed[i]);
+		EXPECT_LT(0, made[i]);
+		EXPECT_LT(0, failed[i]);
+	}
 }
 
-/* Watches fd, and no longer, and again, by the epoll other; or sends by it. */
+static void watch(struct racer *r, int op, struct epoll_event *event)
+{
+	if (epoll_ctl(r->other, op, r->fd, event))
+		r->refused++;
+	else
+		r->accepted++;
+}
+
+/*
+ * Watches fd, and no longer, and again, by the epoll other, which is refused once it is
+ * closed; or sends by it.
+ */
 static void watch_or_send(struct racer *r)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLET };
 	int i;
 
+	r->accepted = 0;
+	r->refused = 0;
 	for (i = 0; i < 4; i++) {
 		if (r != r->race->racers) {
 			r->ret = write(r->fd, "x", 1);
 			continue;
 		}
 		event.events ^= i % 2 ? EPOLLET : EPOLLONESHOT;
-		epoll_ctl(r->other, EPOLL_CTL_ADD, r->fd, &event);
-		epoll_ctl(r->other, EPOLL_CTL_MOD, r->fd, &event);
+		watch(r, EPOLL_CTL_ADD, &event);
+		watch(r, EPOLL_CTL_MOD, &event);
 		if (i < 3)
-			epoll_ctl(r->other, EPOLL_CTL_DEL, r->fd, NULL);
+			watch(r, EPOLL_CTL_DEL, NULL);
 	}
 }
 
@@ -671,10 +738,10 @@ TEST_LONG(race, epoll_ctl_against_last_close)
 	struct racer *r = self->racers;
 	struct epoll_event event;
 	struct umpsc_info info;
-	int fd[3], clone, ep, i;
+	int fd[3], clone, ep, i, between = 0;
 
 	ASSERT_TRUE(race_begin(&self->race, r, 2, watch_or_send));
-	while (race_next(&self->race)) {
+	while (race_next_until(&self->race, between)) {
 		/* Receiver, sender, weak sender: one of them goes. */
 		ASSERT_EQ(0, umpsc_private(&fd[0], &fd[1]));
 		fd[2] = ASSERT_FD(umpsc_downgrade(fd[1], 0));
@@ -687,6 +754,8 @@ TEST_LONG(race, epoll_ctl_against_last_close)
 		race_go(&self->race);
 		close(fd[i]);
 		race_wait(&self->race);
+		between += r[0].accepted && r[0].refused;
+		race_was(&self->race, r[0].refused > r[0].accepted);
 		/* It is gone, and the epoll with which it was watched knows. */
 		ASSERT_EQ(0, umpsc_info(clone, &info));
 		ASSERT_EQ(i == 1 ? 1 : 2, info.strong);
@@ -702,7 +771,9 @@ TEST_LONG(race, epoll_ctl_against_last_close)
 				close(fd[i]);
 	}
 	ASSERT_TRUE(race_end(&self->race, r));
-	TH_LOG("%u rounds", self->race.rounds);
+	TH_LOG("%u rounds: between two calls in %d", self->race.rounds,
+	       between);
+	EXPECT_LT(0, between);
 }
 
 /* ---- A node's channel ----------------------------------------------------------------- */
