@@ -9,7 +9,7 @@
  * /proc/thread-self/fail-nth, in its own code on the way as in ours.  It needs
  * CONFIG_FAILSLAB, _FAIL_PAGE_ALLOC and _FAULT_INJECTION_USERCOPY.
  */
-#include "umpsc_test.h"
+#include "umpsc_memory.h"
 
 #include <liburing.h>
 #include <sys/epoll.h>
@@ -39,17 +39,6 @@ static unsigned char in[HUGE + ROOM] __attribute__((aligned(8)));
 /* ---- Faults ------------------------------------------------------------- */
 
 #define DEBUGFS "/sys/kernel/debug/"
-
-static bool write_string(const char *path, const char *string)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t len = strlen(string);
-	bool done = fd >= 0 && write(fd, string, len) == len;
-
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
 
 /* The addresses of a function of Linux, from @start to @end. */
 static bool function_range(const char *name, unsigned long long *start,
@@ -93,11 +82,11 @@ static bool faults_filter(const char *kind, const char *how,
 		return false;
 	snprintf(path, sizeof(path), DEBUGFS "%s/%s-start", kind, how);
 	snprintf(text, sizeof(text), "0x%llx", start);
-	if (!write_string(path, text))
+	if (!umpsc_write_file(path, text))
 		return false;
 	snprintf(path, sizeof(path), DEBUGFS "%s/%s-end", kind, how);
 	snprintf(text, sizeof(text), "0x%llx", end);
-	return write_string(path, text);
+	return umpsc_write_file(path, text);
 }
 
 /*
@@ -121,12 +110,13 @@ static bool faults_set_up(void)
 		    0 &&
 	    strtoull(text, NULL, 0))
 		return true;
-	return write_string(DEBUGFS "failslab/ignore-gfp-wait", "N") &&
-	       write_string(DEBUGFS "failslab/verbose", "0") &&
-	       write_string(DEBUGFS "fail_page_alloc/ignore-gfp-wait", "N") &&
-	       write_string(DEBUGFS "fail_page_alloc/min-order", "0") &&
-	       write_string(DEBUGFS "fail_page_alloc/verbose", "0") &&
-	       write_string(DEBUGFS "fail_usercopy/verbose", "0") &&
+	return umpsc_write_file(DEBUGFS "failslab/ignore-gfp-wait", "N") &&
+	       umpsc_write_file(DEBUGFS "failslab/verbose", "0") &&
+	       umpsc_write_file(DEBUGFS "fail_page_alloc/ignore-gfp-wait",
+				"N") &&
+	       umpsc_write_file(DEBUGFS "fail_page_alloc/min-order", "0") &&
+	       umpsc_write_file(DEBUGFS "fail_page_alloc/verbose", "0") &&
+	       umpsc_write_file(DEBUGFS "fail_usercopy/verbose", "0") &&
 	       faults_spare_allocators();
 }
 
@@ -146,11 +136,11 @@ static bool faults_only_in(const char *function)
 		}
 		snprintf(path, sizeof(path), DEBUGFS "%s/require-start",
 			 kinds[i]);
-		if (!write_string(path, "0"))
+		if (!umpsc_write_file(path, "0"))
 			return false;
 		snprintf(path, sizeof(path), DEBUGFS "%s/require-end",
 			 kinds[i]);
-		if (!write_string(path, "0xffffffffffffffff"))
+		if (!umpsc_write_file(path, "0xffffffffffffffff"))
 			return false;
 	}
 	return true;
@@ -218,8 +208,13 @@ struct world {
 	int epoll;
 	struct io_uring ring;
 	bool has_ring;
+	/* Its request waits, and is for the call to resume. */
+	bool waiting;
 	/* The real one, if it is not root. */
 	uid_t user;
+	/* The module's own limits, and whether one was lowered. */
+	struct umpsc_limits_saved limits;
+	bool lowered;
 
 	struct umpsc_batch batch;
 	struct umpsc_channel_args channel;
@@ -314,10 +309,19 @@ FIXTURE_SETUP(path)
 	ASSERT_TRUE(faults_set_up());
 	world->kmsg = ASSERT_FD(umpsc_log_open());
 	world->manager = ASSERT_FD(umpsc_open_manager());
+	ASSERT_TRUE(umpsc_limits_save(&world->limits));
 	umpsc_node_remove(NAME);
 	umpsc_fill(out, sizeof(out), 1);
 	/* A page that comes late is an allocation of the call that touches it. */
 	ASSERT_EQ(0, mlockall(MCL_CURRENT | MCL_FUTURE));
+}
+
+static bool world_raise_limits(struct world *self)
+{
+	if (self->lowered && !umpsc_limits_restore(&self->limits))
+		return false;
+	self->lowered = false;
+	return true;
 }
 
 /*
@@ -349,6 +353,7 @@ FIXTURE_TEARDOWN(path)
 {
 	if (self->world.faults < 0)
 		return;
+	EXPECT_TRUE(world_raise_limits(&self->world));
 	expect_quiet_log(_metadata, self->world.kmsg);
 	close(self->world.kmsg);
 	close(self->world.manager);
@@ -379,7 +384,9 @@ static void world_unmake(struct world *self)
 	if (self->has_ring)
 		io_uring_queue_exit(&self->ring);
 	self->has_ring = false;
+	self->waiting = false;
 	setreuid(0, -1);
+	world_raise_limits(self);
 	umpsc_batch_free(&self->batch);
 	umpsc_node_remove(NAME);
 }
@@ -484,6 +491,30 @@ static void meet_new_user(struct __test_metadata *_metadata, struct world *self,
 			  const struct path *variant)
 {
 	ASSERT_EQ(0, setreuid(++self->user, -1));
+}
+
+static void meet_batch_of_new_user(struct __test_metadata *_metadata,
+				   struct world *self,
+				   const struct path *variant)
+{
+	batch_make(self, variant);
+	meet_new_user(_metadata, self, variant);
+}
+
+/*
+ * Such a user, and the module holds all it may: the account is opened, and freed again
+ * when it cannot be charged, each time that there is a reason to look once more.
+ */
+static void meet_ceiling(struct __test_metadata *_metadata, struct world *self,
+			 const struct path *variant)
+{
+	struct umpsc_query q;
+
+	batch_make(self, variant);
+	ASSERT_EQ(0, umpsc_query(self->manager, &q));
+	self->lowered = true;
+	ASSERT_TRUE(umpsc_limit_set("max_bytes", q.memory));
+	meet_new_user(_metadata, self, variant);
 }
 
 /* The messages are queued. */
@@ -666,6 +697,15 @@ static void done_none_sent(struct __test_metadata *_metadata,
 	.meet = meet_batch, .call = call_send, .done = done_sent, .len = size, \
 	.count = number, .together = true, .what = RETURNS_COUNT, __VA_ARGS__
 
+/*
+ * The account and the user, three times: first, without the quota, as the tests have
+ * CAP_SYS_RESOURCE, and once nothing is charged ahead any more.
+ */
+#define LEAST_AT_THE_CEILING 6
+#define BEYOND_THE_CEILING(how, before, ...)                         \
+	.meet = meet_ceiling, .call = how, .ret = -1, .err = EDQUOT, \
+	.least = (before) + LEAST_AT_THE_CEILING, __VA_ARGS__
+
 /* The run and the copy; a run with pages: each of them, and a copy for each piece. */
 FIXTURE_VARIANT_ADD(path, write_small)
 SWEEP_OF(WRITE(SMALL, .least = 2));
@@ -720,6 +760,9 @@ SWEEP_OF(WRITE(SMALL, .meet = meet_backlog, .keeps = true, .ahead = 41,
 	       .count = 42, .least = 1));
 FIXTURE_VARIANT_ADD(path, write_of_a_new_user)
 SWEEP_OF(WRITE(SMALL, .meet = meet_new_user, .least = 4));
+FIXTURE_VARIANT_ADD(path, write_of_a_new_user_beyond_the_ceiling)
+SWEEP_OF(BEYOND_THE_CEILING(call_write, 0, .done = done_none_sent,
+			    .len = SMALL));
 FIXTURE_VARIANT_ADD(path, writev_of_three)
 SWEEP_OF(WRITE(PAGED, .call = call_writev, .least = 12));
 FIXTURE_VARIANT_ADD(path, writev_of_twenty)
@@ -761,6 +804,11 @@ FIXTURE_VARIANT_ADD(path, send_above_the_limit)
 SWEEP_OF(.limits = { .max_len = SMALL - 1 }, .meet = meet_batch,
 	 .call = call_send, .done = done_none_sent, .count = 3, .len = SMALL,
 	 .ret = -1, .err = EMSGSIZE, .least = 3);
+FIXTURE_VARIANT_ADD(path, send_of_a_new_user)
+SWEEP_OF(SEND(3, SMALL, .meet = meet_batch_of_new_user, .least = 5));
+FIXTURE_VARIANT_ADD(path, send_of_a_new_user_beyond_the_ceiling)
+SWEEP_OF(BEYOND_THE_CEILING(call_send, 1, .done = done_none_sent, .count = 3,
+			    .len = SMALL));
 
 /* ---- Receiving ------------------------------------------------------------ */
 
@@ -976,6 +1024,11 @@ static void done_made(struct __test_metadata *_metadata, struct world *self,
 /* The handle, the file and its name. */
 FIXTURE_VARIANT_ADD(path, clone)
 SWEEP_OF(MAKES(call_clone, tx, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1));
+FIXTURE_VARIANT_ADD(path, clone_of_a_new_user)
+SWEEP_OF(MAKES(call_clone, tx, UMPSC_ROLE_SENDER, .strong = 2, .weak = 1),
+	 .meet = meet_new_user, .least = 5);
+FIXTURE_VARIANT_ADD(path, clone_of_a_new_user_beyond_the_ceiling)
+SWEEP_OF(BEYOND_THE_CEILING(call_clone, 0, .handle = HANDLE(tx)));
 FIXTURE_VARIANT_ADD(path, clone_of_a_weak_sender)
 SWEEP_OF(MAKES(call_clone, weak, UMPSC_ROLE_WEAK, .strong = 1, .weak = 2));
 FIXTURE_VARIANT_ADD(path, downgrade)
@@ -1019,6 +1072,11 @@ SWEEP_OF(.call = call_channel, .done = done_channel,
 	 .flags = UMPSC_CREDS | UMPSC_TIMESTAMP,
 	 .limits = { .max_len = 1000, .max_msgs = 10, .max_bytes = 5000 },
 	 .least = 9);
+FIXTURE_VARIANT_ADD(path, channel_of_a_new_user)
+SWEEP_OF(.meet = meet_new_user, .call = call_channel, .done = done_channel,
+	 .least = 11);
+FIXTURE_VARIANT_ADD(path, channel_of_a_new_user_beyond_the_ceiling)
+SWEEP_OF(BEYOND_THE_CEILING(call_channel, 1));
 
 /* ---- Nodes ------------------------------------------------------------------ */
 
@@ -1027,6 +1085,22 @@ static void meet_node(struct __test_metadata *_metadata, struct world *self,
 {
 	ASSERT_EQ(0, umpsc_node_create(NAME, variant->node_flags, NULL));
 	self->node = ASSERT_FD(umpsc_open(NAME, O_RDWR));
+}
+
+static void meet_node_and_new_user(struct __test_metadata *_metadata,
+				   struct world *self,
+				   const struct path *variant)
+{
+	meet_node(_metadata, self, variant);
+	meet_new_user(_metadata, self, variant);
+}
+
+static void meet_node_and_ceiling(struct __test_metadata *_metadata,
+				  struct world *self,
+				  const struct path *variant)
+{
+	meet_node(_metadata, self, variant);
+	meet_ceiling(_metadata, self, variant);
 }
 
 static void node_write(struct __test_metadata *_metadata)
@@ -1124,6 +1198,14 @@ static void done_opened(struct __test_metadata *_metadata, struct world *self,
 /* The path's name and its copy, the file, the handle; the channel, if it is new. */
 FIXTURE_VARIANT_ADD(path, open_manager)
 SWEEP_OF(OPEN(UMPSC_ROLE_MANAGER, O_RDWR, meet_node), .least = 4);
+FIXTURE_VARIANT_ADD(path, open_manager_of_a_new_user)
+SWEEP_OF(OPEN(UMPSC_ROLE_MANAGER, O_RDWR, meet_node_and_new_user), .least = 6);
+FIXTURE_VARIANT_ADD(path, open_first_sender_of_a_new_user)
+SWEEP_OF(OPEN_SENDER(meet_node_and_new_user, .strong = 1, .generation = 1),
+	 .least = 7);
+FIXTURE_VARIANT_ADD(path, open_first_sender_of_a_new_user_beyond_the_ceiling)
+SWEEP_OF(BEYOND_THE_CEILING(call_open, 3, .meet = meet_node_and_ceiling,
+			    .access = O_WRONLY));
 FIXTURE_VARIANT_ADD(path, open_first_sender)
 SWEEP_OF(OPEN_SENDER(meet_node, .strong = 1, .generation = 1), .least = 5);
 FIXTURE_VARIANT_ADD(path, open_sender_beside_waiting_messages)
@@ -1143,6 +1225,8 @@ SWEEP_OF(OPEN_SENDER(meet_left, .state = UMPSC_STATE_STANDING, .strong = 1,
 	 .node_flags = UMPSC_STANDING, .least = 4);
 FIXTURE_VARIANT_ADD(path, open_receiver_first)
 SWEEP_OF(OPEN_RECEIVER(meet_node, .generation = 1), .least = 5);
+FIXTURE_VARIANT_ADD(path, open_receiver_first_of_a_new_user)
+SWEEP_OF(OPEN_RECEIVER(meet_node_and_new_user, .generation = 1), .least = 7);
 FIXTURE_VARIANT_ADD(path, open_receiver_of_waiting_messages)
 SWEEP_OF(OPEN_RECEIVER(meet_waiting,
 		       .state = UMPSC_STATE_CLAIMED | UMPSC_STATE_ENDED,
@@ -1468,6 +1552,19 @@ static void meet_ring_and_messages(struct __test_metadata *_metadata,
 	meet_ring(_metadata, self, variant);
 }
 
+/* The result of the request, which must be there. */
+static int ring_result(struct io_uring *ring)
+{
+	struct io_uring_cqe *cqe;
+	int ret = io_uring_peek_cqe(ring, &cqe);
+
+	if (ret)
+		return ret;
+	ret = cqe->res;
+	io_uring_cqe_seen(ring, cqe);
+	return ret;
+}
+
 /* Submit the request, unless it is there from the try before, and wait: its result. */
 static long ring_run(struct world *self,
 		     void (*prepare)(struct io_uring_sqe *sqe,
@@ -1475,20 +1572,15 @@ static long ring_run(struct world *self,
 				     const struct path *variant),
 		     const struct path *variant)
 {
-	struct io_uring_cqe *cqe;
 	int ret;
 
 	if (!io_uring_sq_ready(&self->ring))
 		prepare(io_uring_get_sqe(&self->ring), self, variant);
 	ret = io_uring_submit_and_wait(&self->ring, 1);
 	if (ret == 1)
-		ret = io_uring_peek_cqe(&self->ring, &cqe);
+		ret = ring_result(&self->ring);
 	else if (!ret)
 		ret = -EAGAIN;
-	if (!ret) {
-		ret = cqe->res;
-		io_uring_cqe_seen(&self->ring, cqe);
-	}
 	errno = -ret;
 	return ret < 0 ? -1 : ret;
 }
@@ -1521,6 +1613,74 @@ static long call_uring_read(struct world *self, const struct path *variant)
 	return ring_run(self, prepare_read, variant);
 }
 
+/* Only that it waits: 0, or what became of the request. */
+static long call_uring_read_to_wait(struct world *self,
+				    const struct path *variant)
+{
+	int ret;
+
+	if (!io_uring_sq_ready(&self->ring))
+		prepare_read(io_uring_get_sqe(&self->ring), self, variant);
+	ret = io_uring_submit(&self->ring);
+	if (!ret)
+		ret = -EAGAIN;
+	else if (ret == 1)
+		ret = io_uring_cq_ready(&self->ring) ?
+			      ring_result(&self->ring) :
+			      0;
+	errno = -ret;
+	return ret < 0 ? -1 : ret;
+}
+
+/* The message that comes then is read, by a thread of Linux where the poll was not armed. */
+static void done_waited(struct __test_metadata *_metadata, struct world *self,
+			const struct path *variant)
+{
+	struct io_uring_cqe *cqe;
+	struct umpsc_info info;
+
+	ASSERT_EQ(variant->len, write(self->tx, message(0), variant->len));
+	ASSERT_EQ(0, io_uring_wait_cqe(&self->ring, &cqe));
+	EXPECT_EQ(variant->len, ring_result(&self->ring));
+	EXPECT_EQ(0, memcmp(in, message(0), variant->len));
+	expect_queued(_metadata, self, variant, 1);
+	/* Which may hold the file a little longer. */
+	close_fd(&self->rx);
+	EXPECT_TRUE(UMPSC_UNTIL(!umpsc_info(self->tx, &info) &&
+				info.state & UMPSC_STATE_RECEIVER_GONE));
+}
+
+/* A read waits; messages have come, and it goes on when the thread next asks. */
+static void meet_waiting_read(struct __test_metadata *_metadata,
+			      struct world *self, const struct path *variant)
+{
+	ASSERT_EQ(0, io_uring_queue_init(8, &self->ring,
+					 IORING_SETUP_SINGLE_ISSUER |
+						 IORING_SETUP_DEFER_TASKRUN));
+	self->has_ring = true;
+	prepare_read(io_uring_get_sqe(&self->ring), self, variant);
+	ASSERT_EQ(1, io_uring_submit(&self->ring));
+	ASSERT_EQ(0, io_uring_cq_ready(&self->ring));
+	self->waiting = true;
+	meet_messages(_metadata, self, variant);
+	ASSERT_EQ(0, io_uring_cq_ready(&self->ring));
+}
+
+static long call_uring_read_resumed(struct world *self,
+				    const struct path *variant)
+{
+	int ret;
+
+	if (!self->waiting)
+		return ring_run(self, prepare_read, variant);
+	self->waiting = false;
+	ret = io_uring_submit_and_wait(&self->ring, 1);
+	if (!ret)
+		ret = ring_result(&self->ring);
+	errno = -ret;
+	return ret < 0 ? -1 : ret;
+}
+
 static long call_uring_poll(struct world *self, const struct path *variant)
 {
 	return ring_run(self, prepare_poll, variant);
@@ -1532,6 +1692,12 @@ SWEEP_OF(WRITE(PAGED, .meet = meet_ring, .call = call_uring_write, .least = 10,
 FIXTURE_VARIANT_ADD(path, uring_read)
 SWEEP_OF(READ(PAGED, PAGED, .meet = meet_ring_and_messages,
 	      .call = call_uring_read, .least = 5));
+FIXTURE_VARIANT_ADD(path, uring_read_to_wait)
+SWEEP_OF(.waits = true, .meet = meet_ring, .call = call_uring_read_to_wait,
+	 .done = done_waited, .count = 1, .len = PAGED);
+FIXTURE_VARIANT_ADD(path, uring_read_that_waited)
+SWEEP_OF(READ(PAGED, PAGED, .waits = true, .meet = meet_waiting_read,
+	      .call = call_uring_read_resumed, .least = 5));
 FIXTURE_VARIANT_ADD(path, uring_poll)
 SWEEP_OF(READ(SMALL, POLLIN, .meet = meet_ring_and_messages,
 	      .call = call_uring_poll, .done = done_none_read));
