@@ -1586,6 +1586,59 @@ TEST_LONG(channel, multishot_read_gives_each_message_a_buffer)
 	EXPECT_EQ(0, count_workers());
 }
 
+#define BEHIND_ROUNDS 2000
+
+/* Sends a message behind many empty ones, and waits until it was received. */
+struct behind {
+	int tx;
+	int go;
+};
+
+static long behind_fn(void *arg)
+{
+	struct behind *behind = arg;
+	struct umpsc_batch b = {};
+	char received;
+	int i;
+
+	for (i = 0; i < MANY_EMPTY; i++)
+		umpsc_batch_add(&b, "", 0);
+	for (i = 0; i < BEHIND_ROUNDS; i++)
+		if (umpsc_batch_send(behind->tx, &b) != MANY_EMPTY ||
+		    write(behind->tx, "x", 1) != 1 ||
+		    read(behind->go, &received, 1) != 1)
+			break;
+	umpsc_batch_free(&b);
+	return i;
+}
+
+TEST_LONG(channel, multishot_read_sees_what_comes_behind_empty_messages)
+{
+	struct behind behind = { .tx = self->tx };
+	struct umpsc_thread t;
+	unsigned int id;
+	int go[2], i;
+
+	if (!has_multishot_read(&self->u))
+		SKIP(return, NO_MULTISHOT_READ);
+	provide(_metadata, &self->u, 0, PROVIDED, BUFFER);
+	add_multishot_read(&self->u, self->rx);
+	SUBMIT(1);
+	ASSERT_EQ(0, pipe2(go, O_CLOEXEC));
+	behind.go = go[0];
+	ASSERT_EQ(0, umpsc_thread_start(&t, behind_fn, &behind));
+	for (i = 0; i < BEHIND_ROUNDS; i++) {
+		id = EXPECT_MULTISHOT("x");
+		provide(_metadata, &self->u, id, 1, BUFFER);
+		ASSERT_EQ(1, write(go[1], "", 1));
+	}
+	ASSERT_TRUE(umpsc_thread_join(&t));
+	EXPECT_EQ(BEHIND_ROUNDS, t.ret);
+	EXPECT_EMPTY(self->rx);
+	close(go[0]);
+	close(go[1]);
+}
+
 static void signal_ignored(int signal)
 {
 }
