@@ -475,7 +475,7 @@ TEST_LONG(memory, channels_and_handles_count)
 
 TEST_LONG(memory, opening_a_node_counts)
 {
-	int fds, made;
+	int fds, made, tx;
 
 	ASSERT_EQ(0, umpsc_node_create(NODE, 0, NULL));
 	ASSERT_EQ(0, chmod(UMPSC_NODE "-" NODE, 0666));
@@ -492,7 +492,7 @@ TEST_LONG(memory, opening_a_node_counts)
 		/* But not for the one that brings memory back. */
 		ASSERT_FD(umpsc_open(NODE, O_RDONLY));
 	});
-	ASSERT_FD(umpsc_open(NODE, O_WRONLY));
+	tx = ASSERT_FD(umpsc_open(NODE, O_WRONLY));
 	ASSERT_TRUE(umpsc_limit_set("max_bytes", 0));
 	ASSERT_TRUE(umpsc_limit_set("reserve_bytes", 1ULL << 62));
 	UMPSC_CHILD({
@@ -502,6 +502,7 @@ TEST_LONG(memory, opening_a_node_counts)
 		ASSERT_FD(umpsc_open(NODE, O_RDONLY));
 	});
 	EXPECT_EQ(0, umpsc_node_remove(NODE));
+	close(tx);
 }
 
 /* ---- Many at once --------------------------------------------------------------- */
