@@ -1586,7 +1586,7 @@ TEST_LONG(channel, multishot_read_gives_each_message_a_buffer)
 	EXPECT_EQ(0, count_workers());
 }
 
-#define BEHIND_ROUNDS 2000
+#define BEHIND_ROUNDS 500
 
 /* Sends a message behind many empty ones, and waits until it was received. */
 struct behind {
@@ -1667,7 +1667,7 @@ TEST_LONG(channel, multishot_read_passes_over_empty_messages_while_signals_come)
 	SUBMIT(1);
 	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &every, NULL));
-	for (i = 0; i < 20 * ROUNDS; i++) {
+	for (i = 0; i < 5 * ROUNDS; i++) {
 		ASSERT_EQ(64, umpsc_batch_send(self->tx, &b));
 		EXPECT_WRITE(self->tx, "x");
 		id = EXPECT_MULTISHOT("x");
