@@ -99,12 +99,13 @@ static inline void raw_spin_lock_init(raw_spinlock_t *lock)
 	lock->owner = NULL;
 }
 
-static inline void raw_spin_lock(raw_spinlock_t *lock)
+/* As in the kernel, the way that waits is out of line. */
+static __attribute__((noinline, cold, unused)) void
+shim_lock_slowpath(raw_spinlock_t *lock)
 {
-#ifndef BROKEN_LOCK
 	unsigned int tries = 0;
 
-	while (__atomic_exchange_n(&lock->locked, true, __ATOMIC_ACQUIRE)) {
+	do {
 		while (READ_ONCE(lock->locked)) {
 			/* Its holder may have been preempted. */
 			if (++tries % 64)
@@ -112,7 +113,14 @@ static inline void raw_spin_lock(raw_spinlock_t *lock)
 			else
 				sched_yield();
 		}
-	}
+	} while (__atomic_exchange_n(&lock->locked, true, __ATOMIC_ACQUIRE));
+}
+
+static inline void raw_spin_lock(raw_spinlock_t *lock)
+{
+#ifndef BROKEN_LOCK
+	if (__atomic_exchange_n(&lock->locked, true, __ATOMIC_ACQUIRE))
+		shim_lock_slowpath(lock);
 #endif
 #ifndef SHIM_MEASURE
 	__atomic_store_n(&lock->owner, &shim_self, __ATOMIC_RELAXED);
