@@ -48,6 +48,7 @@ help:
 	@echo 'make lib        libumpsc, shared and static, in build/lib'
 	@echo 'make modules_install   install umpsc.ko for KERNELDIR'
 	@echo 'make install-extra     install the command, the library, the headers and the man pages (PREFIX, DESTDIR)'
+	@echo 'make uninstall-extra   remove what install-extra has installed there'
 	@echo 'make clean      remove build/'
 
 $(MODULE_DIR)/umpsc.ko: $(MODULE_DEPENDS)

@@ -16,7 +16,7 @@ LIB_DEPENDS := $(wildcard tools/lib/*.h include/uapi/linux/*.h)
 LIB_CFLAGS := -std=c11 -O2 -g -fPIC -Wall -Wextra -Werror -Iinclude/uapi
 LIB_LDFLAGS := -shared -Wl,-soname,$(LIB_SONAME) -Wl,--version-script,tools/lib/libumpsc.map -Wl,-z,defs
 
-.PHONY: lib examples install-extra install-lib install-man
+.PHONY: lib examples install-extra install-lib install-man uninstall-extra
 
 lib: $(LIB_STATIC) $(LIB_SHARED) build/lib/libumpsc.pc
 
@@ -90,3 +90,10 @@ install-man:
 			[ "$$name.$$section" = "$$file" ] || ln -sf "$$file" "$$dir/$$name.$$section"; \
 		done; \
 	done
+
+# The files that install-extra puts there.  Directories stay, as others may use them.
+uninstall-extra:
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+		$(MAKE) -s install-extra DESTDIR="$$dir" > /dev/null; \
+		cd '$(DESTDIR)/'; find "$$dir" ! -type d -printf './%P\0' | xargs -0 rm -fv --
+	[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || ldconfig
