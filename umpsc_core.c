@@ -2267,7 +2267,7 @@ static void umpsc_wake_all(struct umpsc_channel *ch)
 	wake_up_interruptible_all(&ch->tx_wait);
 }
 
-static void umpsc_totals_add(s64 messages, s64 bytes)
+static inline void umpsc_totals_add(s64 messages, s64 bytes)
 {
 	this_cpu_add(umpsc_totals.messages, messages);
 	this_cpu_add(umpsc_totals.bytes, bytes);

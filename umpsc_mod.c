@@ -1292,7 +1292,7 @@ static ssize_t umpsc_sender_write(struct file *file, const char __user *buf,
 				  size_t len, loff_t *ppos)
 {
 	struct umpsc_handle *h = file->private_data;
-	struct iov_iter from;
+	struct iov_iter from __uninitialized;
 
 	if (!len)
 		return 0;
@@ -1414,7 +1414,7 @@ static ssize_t umpsc_receiver_read(struct file *file, char __user *buf,
 				   size_t len, loff_t *ppos)
 {
 	struct umpsc_handle *h = file->private_data;
-	struct iov_iter to;
+	struct iov_iter to __uninitialized;
 
 	if (!len)
 		return 0;
