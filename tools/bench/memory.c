@@ -268,6 +268,8 @@ struct watch {
 	_Atomic bool armed;
 	_Atomic bool stop;
 	_Atomic double longest_ns;
+	int policy;
+	struct sched_param param;
 };
 
 static void timespec_add(struct timespec *ts, long ns)
@@ -300,6 +302,23 @@ static void NORETURN watch_run(struct watch *w)
 	_exit(0);
 }
 
+/* What is watched must be one of many: a real-time task would be throttled for its share. */
+static void watched_begin(struct watch *w)
+{
+	struct sched_param normal = { .sched_priority = 0 };
+
+	w->policy = sched_getscheduler(0);
+	if (w->policy < 0 || sched_getparam(0, &w->param) ||
+	    sched_setscheduler(0, SCHED_OTHER, &normal))
+		die("the scheduler's policy");
+}
+
+static void watched_end(struct watch *w)
+{
+	if (sched_setscheduler(0, w->policy, &w->param))
+		die("the scheduler's policy");
+}
+
 static int watch_start(struct subject *s)
 {
 	struct sched_param param = { .sched_priority = WATCH_PRIORITY };
@@ -313,8 +332,10 @@ static int watch_start(struct subject *s)
 	s->child = process_new();
 	if (!s->child)
 		watch_run(w);
-	if (!sched_setscheduler(s->child, SCHED_FIFO, &param))
+	if (!sched_setscheduler(s->child, SCHED_FIFO, &param)) {
+		watched_begin(w);
 		return 0;
+	}
 	err = -errno;
 	w->stop = true;
 	process_end(s->child);
@@ -328,6 +349,7 @@ static void watch_end(struct subject *s)
 
 	w->stop = true;
 	process_end(s->child);
+	watched_end(w);
 	munmap(w, sizeof(*w));
 }
 

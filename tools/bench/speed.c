@@ -65,7 +65,10 @@ static void pair_add(const char *peer, unsigned int bytes)
 
 /* ---- batch: many messages in, the same ones out ------------------------- */
 
-/* umpsc: SEND, RECV.  The receiver's buffer is the second half of ours. */
+/*
+ * umpsc: SEND, RECV, of one buffer.  Its records are made once, as are the headers that
+ * mmsg asks for: what a program does to have a batch ready is not measured.
+ */
 static int batch_umpsc_open(struct subject *s)
 {
 	struct umpsc_send_args *send;

@@ -30,15 +30,50 @@ static void whole(ssize_t done, size_t bytes, const char *what)
 	die(what);
 }
 
-/* Some limits can only be raised here; where they cannot, open says so. */
+/* Limits of the machine that were raised, and what they were. */
+static struct {
+	const char *path;
+	unsigned long old;
+} limits[8];
+static unsigned int n_limits;
+static pid_t limits_owner;
+
+static void limits_restore(void)
+{
+	FILE *file;
+
+	/* Children end, too. */
+	if (getpid() != limits_owner)
+		return;
+	while (n_limits) {
+		file = fopen(limits[--n_limits].path, "w");
+		if (!file)
+			continue;
+		fprintf(file, "%lu\n", limits[n_limits].old);
+		fclose(file);
+	}
+}
+
+/*
+ * Some limits can only be raised here, until we end; where they cannot, open says so.
+ */
 static void limit_raise(const char *path, unsigned long value)
 {
 	unsigned long old = 0;
-	FILE *file = fopen(path, "r+");
+	FILE *file;
 
+	if (n_limits == ARRAY_SIZE(limits))
+		return;
+	file = fopen(path, "r+");
 	if (!file)
 		return;
 	if (fscanf(file, "%lu", &old) == 1 && old < value) {
+		if (!limits_owner) {
+			limits_owner = getpid();
+			atexit(limits_restore);
+		}
+		limits[n_limits].path = path;
+		limits[n_limits++].old = old;
 		rewind(file);
 		fprintf(file, "%lu\n", value);
 	}

@@ -12,10 +12,12 @@
  *	takes, and go through so many messages, for tools that look on
  *
  * Without -N the clock has to count instructions (tools/vm/run --icount): the
- * figure is then the minimum of the samples, each of which is shorter than the
- * time between two ticks of the timer.
+ * figure is then the minimum of the samples, each of which, but those of streams, is
+ * shorter than the time between two ticks of the timer.
  *
- * Standard output is one line for each row, its fields apart by tabs:
+ * Standard output is "begin" behind an empty line, as a virtual machine that had to be
+ * started again may have said something before, and then one line for each row, its
+ * fields apart by tabs:
  *	row KERNEL CASE PEER BYTES PRODUCERS BATCH METRIC VALUE MIN Q1 MEDIAN Q3 MAX CALLS
  *	absent KERNEL CASE PEER BYTES PRODUCERS BATCH REASON
  */
@@ -71,23 +73,36 @@ void NORETURN die(const char *what)
 
 /* ---- Processes ---------------------------------------------------------- */
 
-static void cpu_pin(int cpu)
+/* The first of those that we may run on is the measuring process's. */
+static cpu_set_t cpus_allowed;
+
+static void cpu_pin(unsigned int number)
 {
 	cpu_set_t cpus;
+	int cpu = -1;
 
+	do {
+		while (!CPU_ISSET(++cpu, &cpus_allowed))
+			;
+	} while (number--);
 	CPU_ZERO(&cpus);
 	CPU_SET(cpu, &cpus);
 	if (sched_setaffinity(0, sizeof(cpus), &cpus))
 		die("pinning to a CPU");
 }
 
+static void measuring_cpu(void)
+{
+	if (sched_getaffinity(0, sizeof(cpus_allowed), &cpus_allowed))
+		die("the CPUs that there are");
+	cpu_pin(0);
+}
+
 /* For what runs beside the measuring process: where there is another CPU, on that. */
 void other_cpu(void)
 {
-	static const int others = 1;
-
-	if (sysconf(_SC_NPROCESSORS_ONLN) > others)
-		cpu_pin(others);
+	if (CPU_COUNT(&cpus_allowed) > 1)
+		cpu_pin(1);
 }
 
 /* A child that dies with us. */
@@ -446,7 +461,7 @@ int main(int argc, char **argv)
 	if (!options.samples)
 		options.samples = options.quick ? SAMPLES_QUICK : SAMPLES;
 	uname(&kernel);
-	cpu_pin(0);
+	measuring_cpu();
 	if (!options.native)
 		sleep(SETTLE_SECONDS);
 
@@ -462,6 +477,7 @@ int main(int argc, char **argv)
 			subject_loop(&subjects[at], buffer);
 		return 0;
 	}
+	puts("\nbegin");
 	for (at = 0; at < n_subjects; at += n) {
 		progress(at, &subjects[at]);
 		n = 1;
