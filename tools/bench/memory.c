@@ -263,7 +263,7 @@ static void channels_add(void)
 #define IDLE_NS 1e9
 #define CLOSE_SAMPLES 3
 
-/* What the watcher and the watched share. */
+/* What the watcher and the watched share; and how the watched one was scheduled before. */
 struct watch {
 	_Atomic bool armed;
 	_Atomic bool stop;

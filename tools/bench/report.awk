@@ -347,11 +347,6 @@ function goal(text, key, goal_ratio, least_ratio, other,    j, kernel, mine, the
 	}
 }
 
-# Counted over many messages, a few of which were begun or ended outside.
-function about(x) {
-	return x - 0.05
-}
-
 # A figure by itself: no more than these.
 function goal_absolute(text, key, unit, most, least_most,    j, kernel, mine) {
 	split(key, goal_part, " ")
@@ -364,15 +359,17 @@ function goal_absolute(text, key, unit, most, least_most,    j, kernel, mine) {
 			sub(/any$/, any_batch[kernel], mine)
 		if (!((kernel, mine) in value))
 			continue
+		# Of pages that others took or gave back meanwhile, less than one in a hundred messages is left.
 		printf "%-34s %-5s %9s %9s  %-15s %6s %6s %8s  %s\n", text, short(kernel), number(value[kernel, mine]), "", unit, "", \
-			most, least_most, verdict(about(value[kernel, mine]), most, least_most)
+			most, least_most, verdict(int(value[kernel, mine] + 0.5), most, least_most)
 	}
 }
 
+# Of the messages that were looked at one or two were begun or ended outside.
 function goal_atomics(text, call, most, least_most) {
 	if (call in atomics)
 		printf "%-34s %-5s %9s %9s  %-15s %6s %6s %8s  %s\n", text, atomics_kernel, number(atomics[call]), "", "", "", \
-			most, least_most, verdict(about(atomics[call]), most, least_most)
+			most, least_most, verdict(atomics[call] - 0.05, most, least_most)
 }
 
 function goals_print() {
