@@ -1994,65 +1994,75 @@ static ssize_t umpsc_batch_check_one(struct umpsc_batch *batch,
 	return size;
 }
 
-/* Does the header have a size and flags that are neither to be checked nor kept? */
-static inline bool umpsc_record_is_plain(const struct umpsc_record *rec)
-{
-	/* Both at a time: they lie side by side. */
-	union {
-		struct {
-			u16 hdr;
-			u16 flags;
-		};
-		u32 word;
-	} plain = { .hdr = UMPSC_RECORD_HDR, .flags = UMPSC_REST }, is;
+/* The first word of a record, which is looked at as one. */
+union umpsc_head {
+	struct {
+		u32 len;
+		u16 hdr;
+		u16 flags;
+	};
+	u64 word;
+};
 
-	memcpy(&is, (const u8 *)rec + offsetof(struct umpsc_record, hdr),
-	       sizeof(is));
-	return !(is.word & ~plain.word);
+static inline bool umpsc_record_has(const struct umpsc_record *rec, u64 mask)
+{
+	union umpsc_head head;
+
+	memcpy(&head, rec, sizeof(head));
+	return head.word & mask;
 }
 
 /*
  * The same for all records at @pos that are whole in this piece, as most are, and in
- * the @left bytes of the batch, and have nothing out of the ordinary.  Returns the bytes
+ * the @left bytes of the batch, and whose header needs no check.  Returns the bytes
  * of these.  A function of its own, so that all it needs stays in registers.
  */
 static noinline size_t umpsc_batch_check_piece(struct umpsc_batch *batch,
 					       struct umpsc_pos *pos,
 					       size_t left)
 {
+	/* A size and flags that are to be checked. */
+	const union umpsc_head odd = {
+		.hdr = (u16)~UMPSC_RECORD_HDR,
+		.flags = (u16)~UMPSC_REST,
+	};
+	/* A payload that is to be padded. */
+	const union umpsc_head ragged = { .len = UMPSC_RECORD_ALIGN - 1 };
 	const u64 sender = batch->sender, time_ns = batch->time_ns;
 	const u64 max_len = batch->max_len;
-	u8 *p = pos->p, *const end = p + min(pos->n, left), *next;
+	size_t n = min(pos->n, left), size, pad, padding = 0;
 	u64 seq = batch->seq;
-	size_t rest = 0;
-	u32 len;
+	u8 *p = pos->p;
 
 	/* A piece ends between words of a record, so what is looked at is there. */
-	for (; p < end; p = next) {
+	while (n) {
 		struct umpsc_record *rec = (struct umpsc_record *)p;
 
-		len = rec->len;
-		next = p + umpsc_record_size(len);
-		if (unlikely(next > end || len > max_len ||
-			     !umpsc_record_is_plain(rec)))
+		size = sizeof(*rec) + rec->len;
+		if (unlikely(size > n || rec->len > max_len))
 			break;
+		if (unlikely(umpsc_record_has(rec, odd.word | ragged.word))) {
+			if (umpsc_record_has(rec, odd.word))
+				break;
+			pad = -size % UMPSC_RECORD_ALIGN;
+			memset(p + size, 0, pad);
+			size += pad;
+			padding += pad;
+		}
 		rec->hdr = sizeof(*rec);
 		rec->flags = 0;
 		rec->seq = seq++;
 		rec->sender = sender;
 		rec->time_ns = time_ns;
-		if (unlikely(len % UMPSC_RECORD_ALIGN)) {
-			rest += next - p - sizeof(*rec) - len;
-			memset(p + sizeof(*rec) + len, 0,
-			       next - p - sizeof(*rec) - len);
-		}
+		p += size;
+		n -= size;
 	}
-	len = p - pos->p;
-	batch->bytes +=
-		len - rest - (seq - batch->seq) * sizeof(struct umpsc_record);
+	size = p - (u8 *)pos->p;
+	batch->bytes += size - padding -
+			(seq - batch->seq) * sizeof(struct umpsc_record);
 	batch->seq = seq;
-	umpsc_pos_skip(pos, len);
-	return len;
+	umpsc_pos_skip(pos, size);
+	return size;
 }
 
 /*
